@@ -1,1 +1,7 @@
+//! From samples to outage windows and SLA figures: the aggregator.
+//!
+//! [`core`] is the law (SPEC §3 to §7), a pure fold over the log; [`replay`] runs it over a file.
+
+pub mod core;
 pub mod metric;
+pub mod replay;

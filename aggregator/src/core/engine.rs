@@ -1,0 +1,650 @@
+//! The fold: `step(offset, append time, record) → effects` (SPEC §7).
+//!
+//! A record marks what it may change, from an instant on; once the frontier has moved, every marked target is derived anew around
+//! that instant, then every service above it, then its windows, and the difference to what was published is the effect. What only
+//! time changes is marked by [`Agenda`]: nothing is looked at while nothing can happen to it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rustc_hash::FxHashMap;
+use vigie_contract::catalogue::{Catalogue, ServiceIx, TargetIx, VantageIx};
+use vigie_contract::record::CatalogueRecord;
+use vigie_contract::{
+    Claim, ClaimId, ClaimState, ExclusionId, Outcome, Record, Refusal, RefusalReason, RunId, Sample, ServiceId, Span, TargetId, Time,
+    VantageId,
+};
+
+use super::account::Revision;
+use super::agenda::{Agenda, Item};
+use super::gate::{Anchors, Gates};
+use super::service::{Reach, Scope, Verdict, influence_end};
+use super::state::Steps;
+use super::target::{Evidence, Level};
+use super::track::{Entry, Insertion, Track};
+use super::version::{Version, version_number};
+use super::window::{self, Clock, Outage, Published, View};
+
+/// How many samples wait for a catalogue that knows their target and vantage.
+pub const MOST_WAITING: usize = 10_000;
+
+/// How an engine is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Rises when a log is replaced.
+    pub log_epoch: u64,
+    /// What is forgotten.
+    pub retain: Retain,
+    /// When windows are derived.
+    pub pace: Pace,
+}
+
+/// What an engine forgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retain {
+    /// Nothing: exact whatever comes, for files.
+    Everything,
+    /// Samples after the late horizon, states after thirteen months.
+    Horizon,
+}
+
+/// When an engine derives windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// After every record.
+    Live,
+    /// Once, at [`Engine::finish`].
+    Batch,
+}
+
+/// What a record did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Effects {
+    /// Versions of windows to publish, by service and onset.
+    pub versions: Vec<Version>,
+    /// Records that are not taken: this one, or earlier ones that waited.
+    pub refusals: Vec<Refusal>,
+    /// The record was known already; whether with another content.
+    pub duplicate: Option<bool>,
+}
+
+/// A fact and when the log took it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Fact<T> {
+    pub(super) fact: T,
+    pub(super) appended_at: Time,
+}
+
+/// A sample whose target or vantage no catalogue knows yet.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Waiting {
+    pub(super) target: TargetId,
+    pub(super) vantage: VantageId,
+    pub(super) run: RunId,
+    pub(super) entry: Entry,
+}
+
+/// What the engine holds of one service.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ServiceState {
+    pub(super) reach: Reach,
+    pub(super) verdicts: Steps<Verdict>,
+    pub(super) outages: Vec<Outage>,
+    pub(super) published: BTreeMap<Time, Published>,
+    /// Whether claims had a part in what is published.
+    pub(super) had_claims: bool,
+    /// Until where its states take account of everything but later changes of targets.
+    pub(super) refreshed_to: Time,
+}
+
+/// The state of the fold.
+pub struct Engine {
+    pub(super) settings: Settings,
+    pub(super) catalogue: Option<Catalogue>,
+    /// The record that brought the catalogue; `None` for one that was given.
+    pub(super) catalogue_record: Option<CatalogueRecord>,
+    pub(super) catalogue_is_given: bool,
+    pub(super) now: Time,
+    pub(super) frontier: Time,
+    pub(super) target_ix: FxHashMap<TargetId, TargetIx>,
+    pub(super) vantage_ix: FxHashMap<VantageId, VantageIx>,
+    pub(super) service_ix: FxHashMap<ServiceId, ServiceIx>,
+    pub(super) runs: FxHashMap<RunId, u32>,
+    pub(super) next_run: u32,
+    /// By target, then vantage.
+    pub(super) tracks: Vec<Vec<(VantageIx, Track)>>,
+    pub(super) first_evidence: Vec<Option<Time>>,
+    pub(super) levels: Vec<Steps<Level>>,
+    pub(super) gates: Vec<Gates>,
+    pub(super) services: Vec<ServiceState>,
+    /// For each target the services that reach it.
+    pub(super) users: Vec<Vec<ServiceIx>>,
+    /// For each target the vantages that it is an anchor of.
+    pub(super) anchor_of: Vec<Vec<VantageIx>>,
+    pub(super) claims: BTreeMap<ClaimId, Fact<Claim>>,
+    pub(super) exclusions: BTreeMap<ExclusionId, BTreeMap<u64, Revision>>,
+    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) agenda: Agenda,
+    /// What this step may change, from where to where.
+    dirty_targets: BTreeMap<TargetIx, (Time, Time)>,
+    pub(super) dirty_services: BTreeMap<ServiceIx, (Time, Time)>,
+    pub(super) next_pruning: Time,
+}
+
+/// The tracks of one vantage.
+struct SeenFrom<'a> {
+    tracks: &'a [Vec<(VantageIx, Track)>],
+    vantage: VantageIx,
+}
+
+impl Anchors for SeenFrom<'_> {
+    fn track(&self, target: TargetIx) -> Option<&Track> {
+        self.tracks[target].iter().find(|(vantage, _)| *vantage == self.vantage).map(|(_, track)| track)
+    }
+}
+
+fn widen<K: Ord>(dirty: &mut BTreeMap<K, (Time, Time)>, key: K, from: Time, to: Time) {
+    let hull = dirty.entry(key).or_insert((from, to));
+    *hull = (hull.0.min(from), hull.1.max(to));
+}
+
+impl Engine {
+    /// An engine without evidence; with a `catalogue`, those in the evidence are ignored.
+    #[must_use]
+    pub fn new(settings: Settings, catalogue: Option<Catalogue>) -> Self {
+        let mut engine = Self {
+            settings,
+            catalogue: None,
+            catalogue_record: None,
+            catalogue_is_given: catalogue.is_some(),
+            now: Time::BEGINNING,
+            frontier: Time::BEGINNING,
+            target_ix: FxHashMap::default(),
+            vantage_ix: FxHashMap::default(),
+            service_ix: FxHashMap::default(),
+            runs: FxHashMap::default(),
+            next_run: 0,
+            tracks: Vec::new(),
+            first_evidence: Vec::new(),
+            levels: Vec::new(),
+            gates: Vec::new(),
+            services: Vec::new(),
+            users: Vec::new(),
+            anchor_of: Vec::new(),
+            claims: BTreeMap::new(),
+            exclusions: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            agenda: Agenda::default(),
+            dirty_targets: BTreeMap::new(),
+            dirty_services: BTreeMap::new(),
+            next_pruning: Time::BEGINNING,
+        };
+        if let Some(catalogue) = catalogue {
+            engine.adopt(catalogue, &mut Effects::default());
+        }
+        engine
+    }
+
+    /// The frontier: everything before it is evaluated.
+    #[must_use]
+    pub fn frontier(&self) -> Time {
+        self.frontier
+    }
+
+    /// The catalogue in force.
+    #[must_use]
+    pub fn catalogue(&self) -> Option<&Catalogue> {
+        self.catalogue.as_ref()
+    }
+
+    /// Takes up one record of the log.
+    pub fn step(&mut self, offset: u64, appended_at: Time, record: Result<Record<'_>, Refusal>) -> Effects {
+        let mut effects = Effects::default();
+        self.now = self.now.max(appended_at);
+        let taken = record.and_then(|record| self.take(appended_at, record, &mut effects));
+        effects.refusals.extend(taken.err());
+        if self.settings.pace == Pace::Live {
+            self.advance(self.now_frontier());
+            self.derive(version_number(self.settings.log_epoch, offset), &mut effects);
+            if self.settings.retain == Retain::Horizon && self.frontier >= self.next_pruning {
+                self.prune();
+            }
+        }
+        effects
+    }
+
+    /// Sets the frontier of a batch and derives everything.
+    pub fn finish(&mut self, until: Option<Time>) {
+        self.frontier = until.unwrap_or_else(|| self.now_frontier());
+        self.derive_anew(Time::BEGINNING);
+    }
+
+    fn now_frontier(&self) -> Time {
+        self.now - self.catalogue.as_ref().map_or(Span::ZERO, |catalogue| catalogue.settle)
+    }
+
+    fn take(&mut self, appended_at: Time, record: Record<'_>, effects: &mut Effects) -> Result<(), Refusal> {
+        match record {
+            Record::Sample(sample) => self.take_sample(appended_at, &sample, effects),
+            Record::Tick => Ok(()),
+            Record::Claim(claim) => self.take_claim(appended_at, claim),
+            Record::Exclusion(exclusion) => {
+                self.require_services(&exclusion.services)?;
+                let revisions = self.exclusions.entry(exclusion.id.clone()).or_default();
+                let first = revisions.get(&exclusion.rev).is_none_or(|known| appended_at < known.appended_at);
+                if first {
+                    revisions.insert(exclusion.rev, Revision { exclusion, appended_at });
+                }
+                Ok(())
+            }
+            Record::Catalogue(_) if self.catalogue_is_given => Ok(()),
+            Record::Catalogue(record) => self.take_catalogue(appended_at, record, effects),
+        }
+    }
+
+    fn require_services(&self, services: &[ServiceId]) -> Result<(), Refusal> {
+        let unknown: Vec<_> = services.iter().filter(|service| !self.service_ix.contains_key(*service)).map(ServiceId::as_str).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::new(RefusalReason::UnknownService, format!("the catalogue has no service {}", unknown.join(", "))))
+    }
+
+    fn take_claim(&mut self, appended_at: Time, claim: Claim) -> Result<(), Refusal> {
+        self.require_services(std::slice::from_ref(&claim.service))?;
+        let tenant = self.catalogue.as_ref().and_then(|catalogue| catalogue.tenant.as_deref());
+        if let (Some(ours), Some(theirs)) = (tenant, claim.tenant.as_deref())
+            && ours != theirs
+        {
+            return Err(Refusal::new(RefusalReason::ForeignTenant, format!("claim {} is of tenant {theirs}, not {ours}", claim.id)));
+        }
+        let known = self.claims.get(&claim.id);
+        if known.is_some_and(|known| (claim.rev, known.appended_at) <= (known.fact.rev, appended_at)) {
+            return Ok(());
+        }
+        let old = known.map(|known| known.fact.clone());
+        for claim in old.iter().chain([&claim]) {
+            if let Some(&service) = self.service_ix.get(&claim.service) {
+                let from = claim.confirmed_return().unwrap_or(self.frontier).min(self.frontier);
+                widen(&mut self.dirty_services, service, from, self.frontier);
+            }
+        }
+        self.claims.insert(claim.id.clone(), Fact { fact: claim, appended_at });
+        Ok(())
+    }
+
+    fn take_sample(&mut self, appended_at: Time, sample: &Sample<'_>, effects: &mut Effects) -> Result<(), Refusal> {
+        let late_horizon = self.catalogue.as_ref().map_or(Span::LONGEST, |catalogue| catalogue.late_horizon);
+        let stamp = sample.stamp();
+        if appended_at - stamp > late_horizon {
+            let detail = format!("{}, {} seq {}: stamped {stamp}, appended {appended_at}", sample.target, sample.vantage, sample.seq);
+            return Err(Refusal::new(RefusalReason::TooLate, detail));
+        }
+        let run = self.intern(&sample.run);
+        let entry = Entry {
+            stamp,
+            outcome: sample.effective_outcome(appended_at),
+            run,
+            seq: sample.seq,
+            period: sample.period,
+            timeout: sample.timeout,
+            latency: sample.latency,
+        };
+        let known = self.target_ix.get(&*sample.target).copied().zip(self.vantage_ix.get(&*sample.vantage).copied());
+        let Some((target, vantage)) = known else {
+            let names = (TargetId::from(&*sample.target), VantageId::from(&*sample.vantage));
+            self.waiting.push_back(Waiting { target: names.0, vantage: names.1, run: RunId::from(&*sample.run), entry });
+            if self.waiting.len() > MOST_WAITING
+                && let Some(oldest) = self.waiting.pop_front()
+            {
+                return Err(oldest.refusal());
+            }
+            return Ok(());
+        };
+        self.take_entry(target, vantage, entry, effects)
+    }
+
+    pub(super) fn intern(&mut self, run: &str) -> u32 {
+        if let Some(&known) = self.runs.get(run) {
+            return known;
+        }
+        let number = self.next_run;
+        self.next_run += 1;
+        self.runs.insert(RunId::from(run), number);
+        number
+    }
+
+    /// Puts a sample into its track and marks what it may change.
+    pub(super) fn take_entry(
+        &mut self,
+        target: TargetIx,
+        vantage: VantageIx,
+        mut entry: Entry,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let Some(catalogue) = &self.catalogue else { return Ok(()) };
+        let definition = &catalogue.targets[target];
+        let tracks = &mut self.tracks[target];
+        let place = match tracks.iter().position(|(of, _)| *of == vantage) {
+            Some(place) => place,
+            None if definition.is_ever_assigned(vantage) => {
+                tracks.push((vantage, Track::default()));
+                tracks.len() - 1
+            }
+            None => {
+                let detail = format!("vantage {} is never assigned to target {}", catalogue.vantages[vantage].id, definition.id);
+                return Err(Refusal::new(RefusalReason::UnassignedVantage, detail));
+            }
+        };
+        // Only a latency that will be judged is worth its bytes.
+        if self.settings.retain == Retain::Horizon && !definition.has_latency_objective() {
+            entry.latency = None;
+        }
+        let track = &mut tracks[place].1;
+        let is_quiet = entry.stamp >= self.frontier && entry.outcome == Outcome::Ok && track.is_steadily_ok(&entry);
+        let replaced = match track.insert(entry) {
+            Insertion::New => None,
+            Insertion::Duplicate { conflicting, replaced } => {
+                effects.duplicate = Some(conflicting);
+                if replaced.is_none() {
+                    return Ok(());
+                }
+                replaced
+            }
+        };
+        let stamps = std::iter::once(entry.stamp).chain(replaced.map(|replaced| replaced.stamp));
+        let (from, to) = stamps.fold((Time::FOREVER, Time::BEGINNING), |(from, to), stamp| (from.min(stamp), to.max(stamp)));
+        let to = to + track.longest_hold();
+        self.note_first_evidence(target, &entry, replaced.as_ref());
+        if self.settings.pace == Pace::Batch {
+            return Ok(());
+        }
+        if !is_quiet || replaced.is_some() {
+            self.mark_target(target, from, to);
+        }
+        if !self.anchor_of[target].is_empty() && self.anchor_of[target].contains(&vantage) {
+            self.revise_gates(vantage, from, to);
+        }
+        Ok(())
+    }
+
+    fn note_first_evidence(&mut self, target: TargetIx, entry: &Entry, replaced: Option<&Entry>) {
+        let before = self.first_evidence[target];
+        let earliest = |a: Option<Time>, b: Time| Some(a.map_or(b, |a| a.min(b)));
+        if replaced.is_some_and(|replaced| Some(replaced.stamp) == before) {
+            let tracks = self.tracks[target].iter();
+            self.first_evidence[target] = tracks.filter_map(|(_, track)| track.first_evidence(Time::BEGINNING)).min();
+        } else if entry.outcome != Outcome::Void {
+            self.first_evidence[target] = earliest(before, entry.stamp);
+        }
+        let after = self.first_evidence[target];
+        if before == after {
+            return;
+        }
+        // Where nothing is written, measurement begins with the first evidence.
+        let Some(catalogue) = &self.catalogue else { return };
+        let edges = || before.into_iter().chain(after);
+        let (from, to) = (edges().min().unwrap_or(self.frontier), edges().max().unwrap_or(self.frontier));
+        for &service in &self.users[target] {
+            if catalogue.services[service].since.is_none() {
+                // The service's start is the earliest of several targets': it may move to anywhere later.
+                let to = if before.is_none() || after.is_none() || before < after { self.frontier } else { to };
+                widen(&mut self.dirty_services, service, from.min(self.frontier), to.min(self.frontier));
+            }
+        }
+    }
+
+    /// Something of `target` may be other on `[from, to)`: at once if that is the past, else when the frontier comes there.
+    pub(super) fn mark_target(&mut self, target: TargetIx, from: Time, to: Time) {
+        if from < self.frontier {
+            widen(&mut self.dirty_targets, target, from, to);
+        } else {
+            self.agenda.not_later_than(Item::Target(target), from);
+        }
+    }
+
+    fn revise_gates(&mut self, vantage: VantageIx, from: Time, to: Time) {
+        let Some(catalogue) = &self.catalogue else { return };
+        let seen = SeenFrom { tracks: &self.tracks, vantage };
+        let differing = self.gates[vantage].revise(&catalogue.vantages[vantage].anchors, &seen, from, to);
+        if let Some((from, to)) = differing {
+            self.mark_seen_from(vantage, from, to);
+        }
+        if let Some(next) = self.gates[vantage].next(self.frontier) {
+            self.agenda.not_later_than(Item::Vantage(vantage), next.a);
+        }
+    }
+
+    /// Marks every target that `vantage` sampled: their failures are gated otherwise on `[from, to)`, and for a hold after that.
+    fn mark_seen_from(&mut self, vantage: VantageIx, from: Time, to: Time) {
+        for target in 0..self.tracks.len() {
+            let track = self.tracks[target].iter().find(|(of, _)| *of == vantage);
+            if let Some(hold) = track.map(|(_, track)| track.longest_hold()) {
+                self.mark_target(target, from, to + hold);
+            }
+        }
+    }
+
+    /// Moves the frontier and marks what is due.
+    fn advance(&mut self, frontier: Time) {
+        self.frontier = frontier;
+        while let Some((due, item)) = self.agenda.pop_before(frontier) {
+            match item {
+                Item::Target(target) => widen(&mut self.dirty_targets, target, due, frontier),
+                Item::Service(service) => {
+                    let from = self.services[service].refreshed_to.min(frontier);
+                    widen(&mut self.dirty_services, service, from, frontier);
+                }
+                Item::Vantage(vantage) => {
+                    let arrived = self.gates[vantage].as_slice().iter().filter(|gate| due <= gate.a && gate.a < frontier);
+                    let arrived: Vec<_> = arrived.copied().collect();
+                    for gate in arrived {
+                        self.mark_seen_from(vantage, gate.g0, gate.b);
+                    }
+                    if let Some(next) = self.gates[vantage].next(frontier) {
+                        self.agenda.not_later_than(item, next.a);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn evidence(&self, target: TargetIx) -> Option<Evidence<'_>> {
+        let catalogue = self.catalogue.as_ref()?;
+        Some(Evidence {
+            ix: target,
+            target: &catalogue.targets[target],
+            vantages: &catalogue.vantages,
+            tracks: &self.tracks[target],
+            gates: &self.gates,
+            frontier: self.frontier,
+        })
+    }
+
+    /// Derives what is marked, level by level.
+    pub(super) fn derive(&mut self, number: u64, effects: &mut Effects) {
+        for (target, (from, to)) in std::mem::take(&mut self.dirty_targets) {
+            self.derive_target(target, from, to);
+        }
+        for (service, (from, to)) in std::mem::take(&mut self.dirty_services) {
+            self.derive_service(service, from, to, number, effects);
+        }
+    }
+
+    fn derive_target(&mut self, target: TargetIx, from: Time, to: Time) {
+        let mut levels = std::mem::take(&mut self.levels[target]);
+        let Some(evidence) = self.evidence(target) else { return };
+        let changed = evidence.revise(&mut levels, from, to);
+        let steady_until = evidence.steady_until();
+        self.agenda.set(Item::Target(target), steady_until);
+        self.levels[target] = levels;
+        if let Some((from, to)) = changed {
+            let to = influence_end(&self.levels[target], to).min(self.frontier);
+            for &service in &self.users[target] {
+                widen(&mut self.dirty_services, service, from, to);
+            }
+        }
+    }
+
+    /// Start of a service's measurement: written, or the earliest evidence that it reaches (3.6).
+    pub(super) fn since(&self, service: ServiceIx) -> Option<Time> {
+        let written = self.catalogue.as_ref()?.services[service].since;
+        written.or_else(|| self.services[service].reach.targets.iter().filter_map(|&target| self.first_evidence[target]).min())
+    }
+
+    /// The claims of a service that are not rejected.
+    pub(super) fn claims_of(&self, service: &ServiceId) -> Vec<&Claim> {
+        let claims = self.claims.values().map(|fact| &fact.fact);
+        claims.filter(|claim| claim.service == *service && claim.state != ClaimState::Rejected).collect()
+    }
+
+    pub(super) fn clock(&self, service: ServiceIx) -> Option<Clock> {
+        let catalogue = self.catalogue.as_ref()?;
+        let definition = &catalogue.services[service];
+        Some(Clock {
+            frontier: self.frontier,
+            since: self.since(service),
+            until: definition.until,
+            stable_up: definition.stable_up,
+            claim_horizon: catalogue.claim_horizon,
+        })
+    }
+
+    fn derive_service(&mut self, service: ServiceIx, from: Time, to: Time, number: u64, effects: &mut Effects) {
+        let Some(clock) = self.clock(service) else { return };
+        let mut state = std::mem::take(&mut self.services[service]);
+        self.refresh(service, &mut state, &clock, (from, to.min(self.frontier)), number, effects);
+        self.services[service] = state;
+    }
+
+    fn refresh(
+        &mut self,
+        service: ServiceIx,
+        state: &mut ServiceState,
+        clock: &Clock,
+        span: (Time, Time),
+        number: u64,
+        effects: &mut Effects,
+    ) {
+        let Some(catalogue) = &self.catalogue else { return };
+        let definition = &catalogue.services[service];
+        let claims = self.claims_of(&definition.id);
+        let mut returns: Vec<_> = claims.iter().filter_map(|claim| claim.confirmed_return()).collect();
+        returns.sort_unstable();
+        let scope = Scope { catalogue, ix: service, since: clock.since, returns: &returns, reach: &state.reach };
+        let (from, to) = span;
+        let mut before = Steps::default();
+        let mut hull = None;
+        if from < to {
+            let revised = scope.verdicts(&self.levels, from, to);
+            before = state.verdicts.part(from, to);
+            let to = if to >= self.frontier { Time::FOREVER } else { to };
+            if let Some((from, to)) = state.verdicts.splice(from, to, &revised) {
+                hull = Some(window::revise(&mut state.outages, &state.verdicts, clock, from, to.min(self.frontier)));
+            }
+        }
+        let view = View { verdicts: &state.verdicts, outages: &state.outages, claims: &claims, clock: *clock };
+        // Claims join windows that lie far apart; without any, only what changed is looked at, and what may close by itself.
+        let (low, high) = if claims.is_empty() && !state.had_claims {
+            let last = state.published.last_key_value().filter(|(_, last)| last.end.is_none()).map(|(onset, _)| *onset);
+            let (low, high) = hull.unwrap_or((self.frontier, self.frontier));
+            (last.map_or(low, |last| last.min(low)), high)
+        } else {
+            (Time::BEGINNING, Time::FOREVER)
+        };
+        let mut revised = view.published(low, high);
+        let mut old: BTreeMap<Time, Published> = BTreeMap::new();
+        while let Some((&onset, window)) = state.published.range(..=high).next_back() {
+            if window.end.unwrap_or(self.frontier) < low {
+                break;
+            }
+            old.extend(state.published.remove_entry(&onset));
+        }
+        for (onset, window) in &revised {
+            let end = window.end.unwrap_or(self.frontier);
+            let has_new_boundary = || state.verdicts.differs(&before, (*onset).max(from), end.min(to), Verdict::is_alike);
+            if old.get(onset) != Some(window) || has_new_boundary() {
+                effects.versions.push(Version::published(&view, catalogue, definition, window, number));
+            }
+        }
+        for (onset, window) in &old {
+            if !revised.contains_key(onset) {
+                let successor = view.successor(&revised, window);
+                effects.versions.push(Version::retracted(&view, catalogue, definition, window, successor, number));
+            }
+        }
+        state.published.append(&mut revised);
+        state.had_claims = !claims.is_empty();
+        state.refreshed_to = self.frontier;
+        let due = scope.next_edge(self.frontier).into_iter().chain(view.next_edge()).min();
+        self.agenda.set(Item::Service(service), due.unwrap_or(Time::FOREVER));
+    }
+
+    /// Derives everything from `from` on, whatever was derived before.
+    pub(super) fn derive_anew(&mut self, from: Time) {
+        for vantage in 0..self.gates.len() {
+            self.revise_gates(vantage, from, self.frontier);
+        }
+        for target in 0..self.tracks.len() {
+            self.derive_target(target, from, Time::FOREVER);
+        }
+        let mut unpublished = Effects::default();
+        for service in 0..self.services.len() {
+            self.derive_service(service, Time::BEGINNING, self.frontier, 0, &mut unpublished);
+        }
+        self.dirty_targets.clear();
+        self.dirty_services.clear();
+    }
+
+    /// After the catalogue changed: derives everything from `from` on, and all services, in this step.
+    pub(super) fn rederive_from(&mut self, from: Time) {
+        if self.settings.pace == Pace::Batch {
+            return;
+        }
+        self.frontier = self.now_frontier();
+        for vantage in 0..self.gates.len() {
+            self.revise_gates(vantage, from.min(self.frontier), self.frontier);
+        }
+        for target in 0..self.tracks.len() {
+            widen(&mut self.dirty_targets, target, from.min(self.frontier - Span::from_us(1)), Time::FOREVER);
+        }
+        for service in 0..self.services.len() {
+            widen(&mut self.dirty_services, service, Time::BEGINNING, Time::FOREVER);
+        }
+    }
+
+    /// Forgets what can no longer be revised: samples after the late horizon, states after thirteen months.
+    fn prune(&mut self) {
+        let Some(catalogue) = &self.catalogue else { return };
+        for target in 0..self.tracks.len() {
+            let margin = self.evidence(target).map_or(Span::ZERO, |evidence| evidence.margin());
+            // A late sample moves states a few holds before its stamp, for which the samples before it are read.
+            let horizon = self.now - catalogue.late_horizon - Span::from_us(8 * margin.us()) - Span::HOUR;
+            self.tracks[target].iter_mut().for_each(|(_, track)| track.forget_before(horizon));
+            self.levels[target].forget_before(self.frontier - LONGEST_MEMORY);
+        }
+        for gates in &mut self.gates {
+            gates.forget_before(self.frontier - LONGEST_MEMORY);
+        }
+        for service in &mut self.services {
+            let horizon = self.frontier - LONGEST_MEMORY;
+            service.verdicts.forget_before(horizon);
+            service.outages.retain(|outage| outage.end >= horizon);
+            service.published.retain(|_, window| window.end.is_none_or(|end| end >= horizon));
+        }
+        let mut used: Vec<u32> = self.tracks.iter().flatten().flat_map(|(_, track)| track.runs()).collect();
+        used.sort_unstable();
+        used.dedup();
+        self.runs.retain(|_, run| used.binary_search(run).is_ok());
+        self.next_pruning = self.frontier + Span::HOUR;
+    }
+
+    /// Bytes that the samples and states of a target occupy, by vantage.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let tracks = self.tracks.iter().flatten().map(|(_, track)| track.size_bytes()).sum::<usize>();
+        tracks + self.levels.iter().map(Steps::size_bytes).sum::<usize>()
+    }
+}
+
+/// For how long claims and exclusions can still change what counts: thirteen months.
+pub const LONGEST_MEMORY: Span = Span::from_secs(397 * 86_400);

@@ -1,0 +1,154 @@
+//! Everything that an engine knows at its frontier, as the lines of SPEC §8.
+
+use std::collections::BTreeMap;
+
+use vigie_contract::catalogue::{ServiceIx, TargetIx};
+use vigie_contract::{ExclusionKind, Month, Outcome, Span, Time};
+
+use super::account::{self, Account, MonthView, Revision, percent};
+use super::engine::Engine;
+use super::interval::Intervals;
+use super::line::{AccountLine, Advice, CandidateLine, GapLine, LatencyLine, Line};
+use super::version::{is_final, is_settled, window_line};
+use super::window::View;
+
+/// The latencies of a target in a month.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// Successful samples with a latency.
+    pub ok: u64,
+    /// Those above the objective.
+    pub over: u64,
+    /// The greatest.
+    pub max: Span,
+}
+
+impl Engine {
+    /// All lines, in the order of SPEC §8.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        let Some(catalogue) = &self.catalogue else { return Vec::new() };
+        let of_services = (0..catalogue.services.len()).flat_map(|service| self.service_lines(service));
+        of_services.chain((0..catalogue.targets.len()).flat_map(|target| self.latency_lines(target))).collect()
+    }
+
+    fn service_lines(&self, service: ServiceIx) -> Vec<Line> {
+        let (Some(catalogue), Some(clock)) = (&self.catalogue, self.clock(service)) else { return Vec::new() };
+        let definition = &catalogue.services[service];
+        let state = &self.services[service];
+        let claims = self.claims_of(&definition.id);
+        let view = View { verdicts: &state.verdicts, outages: &state.outages, claims: &claims, clock };
+        let mut lines: Vec<Line> = Vec::new();
+        lines.extend(state.published.values().map(|window| Line::Window(window_line(&view, catalogue, definition, window))));
+        let unknown = view.unknown(Time::BEGINNING, Time::FOREVER);
+        let gap = |(start, end): (Time, Time)| GapLine { service: definition.id.clone(), start_us: start.us(), end_us: end.us() };
+        lines.extend(unknown.iter().map(gap).map(Line::Gap));
+        lines.extend(view.candidates().into_iter().map(|candidate| {
+            let advice = if candidate.opened_in_the_dark { Advice::Accept } else { Advice::Review };
+            let (service, opened_us) = (definition.id.clone(), candidate.opened.us());
+            Line::Candidate(CandidateLine { claim: candidate.claim, service, opened_us, advice })
+        }));
+        lines
+            .extend(self.accounts(service, &view, &unknown).into_iter().map(|account| Line::Account(self.account_line(service, &account))));
+        lines
+    }
+
+    /// The accounts of a service, by month (6).
+    #[must_use]
+    pub fn accounts(&self, service: ServiceIx, view: &View<'_>, unknown: &Intervals) -> Vec<Account> {
+        let (Some(catalogue), Some(since)) = (&self.catalogue, view.clock.since) else { return Vec::new() };
+        let definition = &catalogue.services[service];
+        let published = &self.services[service].published;
+        let frontier = self.frontier;
+        let windows = Intervals::union_of(published.values().map(|window| (window.onset, window.end.unwrap_or(frontier))));
+        let measured = (since, definition.until.unwrap_or(Time::FOREVER));
+        let account = |month: Month| {
+            let bounds = (catalogue.calendar.start_of(month), catalogue.calendar.end_of(month));
+            let terms = catalogue.indicators[definition.indicator].terms.at(bounds.0);
+            let revisions = self.exclusions.values().map(|revisions| revisions.values().collect::<Vec<&Revision>>());
+            let excluded = account::excluded(definition, terms, revisions);
+            let meets = |start: Time, end: Time| start < bounds.1.min(measured.1) && end > bounds.0.max(measured.0);
+            let mut meeting = published.values().filter(|window| meets(window.onset, window.end.unwrap_or(frontier)));
+            let is_final = is_settled(bounds.1, catalogue.late_horizon, frontier)
+                && meeting.all(|window| is_final(view, catalogue.late_horizon, window));
+            MonthView { month, bounds, measured, frontier, terms, windows: &windows, unknown, excluded: &excluded, is_final }.account()
+        };
+        catalogue.calendar.months(since, view.clock.stop()).map(account).collect()
+    }
+
+    fn account_line(&self, service: ServiceIx, account: &Account) -> AccountLine {
+        let catalogue = self.catalogue.as_ref();
+        let definition = catalogue.map(|catalogue| (&catalogue.services[service], catalogue));
+        let (id, indicator) = definition.map_or_else(
+            || ("".into(), "".into()),
+            |(service, catalogue)| (service.id.clone(), catalogue.indicators[service.indicator].id.clone()),
+        );
+        AccountLine {
+            service: id,
+            indicator,
+            month: account.month.to_string(),
+            base_us: account.base.us(),
+            elapsed_us: account.elapsed.us(),
+            gross_down_us: account.gross_down.us(),
+            down_us: account.down.us(),
+            unknown_us: account.unknown.us(),
+            budget_us: account.budget().us(),
+            remaining_us: account.remaining().us(),
+            availability: percent(account.base, account.down),
+            availability_low: percent(account.base, account.down + account.unknown),
+            availability_to_date: percent(account.elapsed, account.down),
+            is_final: account.is_final,
+            verdict: account.verdict(),
+        }
+    }
+
+    fn latency_lines(&self, target: TargetIx) -> Vec<Line> {
+        let Some(catalogue) = &self.catalogue else { return Vec::new() };
+        let id = &catalogue.targets[target].id;
+        let line = |(month, latency): (Month, Latency)| {
+            let (month, max_us) = (month.to_string(), latency.max.us());
+            Line::Latency(LatencyLine { target: id.clone(), month, ok: latency.ok, over: latency.over, max_us })
+        };
+        self.latencies(target).into_iter().map(line).collect()
+    }
+
+    /// The latencies of a target, by month of the samples' stamps (6).
+    #[must_use]
+    pub fn latencies(&self, target: TargetIx) -> BTreeMap<Month, Latency> {
+        let mut months: BTreeMap<Month, Latency> = BTreeMap::new();
+        let Some(catalogue) = &self.catalogue else { return months };
+        let definition = &catalogue.targets[target];
+        if !definition.has_latency_objective() {
+            return months;
+        }
+        for (_, track) in &self.tracks[target] {
+            let mut month: Option<(Month, Time)> = None;
+            for entry in track.since(Time::BEGINNING).take_while(|entry| entry.stamp < self.frontier) {
+                let objective = definition.plan.at(entry.stamp).latency_objective;
+                let (Outcome::Ok, Some(latency), Some(objective)) = (entry.outcome, entry.latency, objective) else { continue };
+                // Stamps rise: the calendar is asked once a month.
+                let month = match month {
+                    Some((month, end)) if entry.stamp < end => month,
+                    _ => {
+                        let now = catalogue.calendar.month_of(entry.stamp);
+                        month = Some((now, catalogue.calendar.end_of(now)));
+                        now
+                    }
+                };
+                let sums = months.entry(month).or_default();
+                sums.ok += 1;
+                sums.over += u64::from(latency > objective);
+                sums.max = sums.max.max(latency);
+            }
+        }
+        months
+    }
+
+    /// The kinds of exclusion that count for a service at `time`.
+    #[must_use]
+    pub fn allowed_exclusions(&self, service: ServiceIx, time: Time) -> &[ExclusionKind] {
+        let Some(catalogue) = &self.catalogue else { return &[] };
+        let month = catalogue.calendar.start_of(catalogue.calendar.month_of(time));
+        &catalogue.indicators[catalogue.services[service].indicator].terms.at(month).exclusions
+    }
+}

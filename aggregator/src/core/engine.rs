@@ -200,6 +200,8 @@ impl Engine {
     pub fn step(&mut self, offset: u64, appended_at: Time, record: Result<Record<'_>, Refusal>) -> Effects {
         let mut effects = Effects::default();
         self.now = self.now.max(appended_at);
+        // First with the old evidence, so that the record is taken at the frontier that it brings; then again, since a catalogue moves it.
+        self.advance(self.now_frontier());
         let taken = record.and_then(|record| self.take(appended_at, record, &mut effects));
         effects.refusals.extend(taken.err());
         if self.settings.pace == Pace::Live {
@@ -426,6 +428,9 @@ impl Engine {
 
     /// Moves the frontier and marks what is due.
     fn advance(&mut self, frontier: Time) {
+        if self.settings.pace == Pace::Batch {
+            return;
+        }
         self.frontier = frontier;
         while let Some((due, item)) = self.agenda.pop_before(frontier) {
             match item {

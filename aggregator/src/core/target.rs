@@ -130,9 +130,28 @@ impl<'a> Evidence<'a> {
         if from >= self.frontier || low >= high {
             return None;
         }
-        let revised = self.levels(levels.at(low), low, high);
-        let to = if to >= self.frontier { Time::FOREVER } else { to };
+        let mut revised = self.levels(levels.at(low), low, high);
+        let to = if to >= self.frontier { Time::FOREVER } else { self.carry_on(levels, &mut revised, from, to) };
         levels.splice(from, to, &revised).map(|(from, to)| (from, to.min(self.frontier)))
+    }
+
+    /// A blind run that goes on beyond `to` tells all along what came before it: continues `revised` to the end of that run.
+    fn carry_on(&self, levels: &Steps<Level>, revised: &mut Steps<Level>, from: Time, to: Time) -> Time {
+        if levels.at(to).dated != State::Unknown {
+            return to;
+        }
+        let last = revised.at(to - Span::from_us(1));
+        let last_fail = match last.dated {
+            State::Up => None,
+            State::Unknown => last.last_fail,
+            State::Down => Some(self.last_fail(to)),
+        };
+        let later = levels.index_at(to).map_or(0, |index| index + 1);
+        let end = levels.as_slice()[later..].iter().find(|(_, level)| level.dated != State::Unknown);
+        let mut continued = revised.part(from, to);
+        continued.push(to, Level { last_fail, ..Level::default() });
+        *revised = continued;
+        end.map_or(Time::FOREVER, |(start, _)| *start)
     }
 
     /// The levels on `[low, high)`; near the edges they lack what lies beyond.

@@ -7,6 +7,7 @@
 pub mod account;
 mod adopt;
 mod agenda;
+mod bits;
 mod chunk;
 pub mod engine;
 pub mod gate;
@@ -14,6 +15,7 @@ pub mod interval;
 pub mod line;
 pub mod report;
 pub mod service;
+pub mod snapshot;
 pub mod state;
 pub mod target;
 pub mod track;

@@ -1,9 +1,10 @@
 //! Many samples in few bytes. Within a chunk they stand in order of their keys; a sample that continues its predecessor (same outcome,
-//! run, period and timeout, next number) costs one variable-length integer: how far its stamp is from where it was expected.
+//! run, period and timeout, next number) costs one small number: how far its stamp is from where it was expected.
 
 use serde::{Deserialize, Serialize};
 use vigie_contract::{Outcome, Span, Time};
 
+use super::bits::{Bits, Reader, Size};
 use super::track::Entry;
 
 /// A compressed run of samples.
@@ -14,7 +15,7 @@ pub(super) struct Chunk {
     pub(super) has_ok: bool,
     pub(super) has_fail: bool,
     len: u32,
-    bytes: Vec<u8>,
+    bits: Bits,
     coder: Coder,
 }
 
@@ -30,11 +31,19 @@ struct Coder {
     expected_us: i64,
     /// The latency that is expected.
     latency_us: i64,
+    has_latency: bool,
+    surprises: Size,
+    latency_surprises: Size,
 }
 
 impl Default for Coder {
     fn default() -> Self {
-        Self { outcome: Outcome::Ok, run: 0, next_seq: 0, period: Span::ZERO, timeout: Span::ZERO, expected_us: 0, latency_us: 0 }
+        Self { outcome: Outcome::Ok, run: 0, next_seq: 0, period: Span::ZERO, timeout: Span::ZERO, expected_us: 0,
+            latency_us: 0,
+            has_latency: false,
+            surprises: Size::default(),
+            latency_surprises: Size::default(),
+        }
     }
 }
 
@@ -42,6 +51,10 @@ const OUTCOME: u8 = 1;
 const RUN: u8 = 2;
 const SEQ: u8 = 4;
 const PLAN: u8 = 8;
+const LATENCY: u8 = 16;
+const FLAGS: u32 = 5;
+/// A period or timeout is at most 24 h (SPEC §1), which is less than 2³⁷ µs.
+const PLAN_BITS: u32 = 37;
 
 impl Coder {
     fn differences(&self, entry: &Entry) -> u8 {
@@ -50,6 +63,7 @@ impl Coder {
             | flag(entry.run != self.run, RUN)
             | flag(entry.seq != self.next_seq, SEQ)
             | flag(entry.period != self.period || entry.timeout != self.timeout, PLAN)
+            | flag(entry.latency.is_some() != self.has_latency, LATENCY)
     }
 
     fn advance(&mut self, entry: &Entry) {
@@ -59,8 +73,9 @@ impl Coder {
         self.expected_us = followed_us + entry.period.us();
         (self.outcome, self.run, self.next_seq) = (entry.outcome, entry.run, entry.seq.wrapping_add(1));
         (self.period, self.timeout) = (entry.period, entry.timeout);
+        self.has_latency = entry.latency.is_some();
         if let Some(latency) = entry.latency {
-            self.latency_us += (latency.us() - self.latency_us) / 4;
+            self.latency_us += latency.us().wrapping_sub(self.latency_us) / 4;
         }
     }
 }
@@ -69,7 +84,7 @@ impl Chunk {
     pub(super) fn of(entries: &[Entry]) -> Self {
         let mut chunk = Self::default();
         entries.iter().for_each(|entry| chunk.push(entry));
-        chunk.bytes.shrink_to_fit();
+        chunk.bits.shrink();
         chunk
     }
 
@@ -78,11 +93,11 @@ impl Chunk {
     }
 
     pub(super) fn size_bytes(&self) -> usize {
-        size_of::<Self>() + self.bytes.capacity()
+        size_of::<Self>() + self.bits.capacity_bytes()
     }
 
     pub(super) fn shrink(&mut self) {
-        self.bytes.shrink_to_fit();
+        self.bits.shrink();
     }
 
     /// Appends a sample whose key is not less than the last one's.
@@ -95,40 +110,40 @@ impl Chunk {
         self.has_ok |= entry.outcome == Outcome::Ok;
         self.has_fail |= entry.outcome == Outcome::Fail;
         let differences = self.coder.differences(entry);
-        let surprise = zigzag(entry.stamp.us().wrapping_sub(self.coder.expected_us));
-        // Bit 0: this sample does not continue its predecessor. Bit 1: it carries a latency.
-        let token = surprise << 2 | u64::from(entry.latency.is_some()) << 1 | u64::from(differences != 0);
-        put(&mut self.bytes, token);
-        if differences != 0 {
-            self.bytes.push(differences);
+        if differences == 0 {
+            self.bits.push(0, 1);
+        } else {
+            self.bits.push(u64::from(differences) << 1 | 1, 1 + FLAGS);
             if differences & OUTCOME != 0 {
-                self.bytes.push(entry.outcome as u8);
+                self.bits.push(entry.outcome as u64, 2);
             }
             if differences & RUN != 0 {
-                put(&mut self.bytes, entry.run.into());
+                self.bits.push(entry.run.into(), 32);
             }
             if differences & SEQ != 0 {
-                put(&mut self.bytes, entry.seq);
+                self.bits.push_number(entry.seq, &mut Size::default());
             }
             if differences & PLAN != 0 {
-                put(&mut self.bytes, zigzag(entry.period.us()));
-                put(&mut self.bytes, zigzag(entry.timeout.us()));
+                self.bits.push(entry.period.us() as u64, PLAN_BITS);
+                self.bits.push(entry.timeout.us() as u64, PLAN_BITS);
             }
         }
+        self.bits.push_number(zigzag(entry.stamp.us().wrapping_sub(self.coder.expected_us)), &mut self.coder.surprises);
         if let Some(latency) = entry.latency {
-            put(&mut self.bytes, zigzag(latency.us().wrapping_sub(self.coder.latency_us)));
+            self.bits.push_number(zigzag(latency.us().wrapping_sub(self.coder.latency_us)), &mut self.coder.latency_surprises);
         }
         self.coder.advance(entry);
     }
 
     pub(super) fn entries(&self) -> Entries<'_> {
-        Entries { bytes: &self.bytes, coder: Coder::default() }
+        Entries { left: self.len, bits: self.bits.reader(), coder: Coder::default() }
     }
 }
 
 /// The samples of a chunk, in order.
 pub(super) struct Entries<'a> {
-    bytes: &'a [u8],
+    left: u32,
+    bits: Reader<'a>,
     coder: Coder,
 }
 
@@ -136,32 +151,39 @@ impl Iterator for Entries<'_> {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        let token = take(&mut self.bytes)?;
-        let mut coder = self.coder;
-        if token & 1 == 1 {
-            let differences = take_byte(&mut self.bytes)?;
+        self.left = self.left.checked_sub(1)?;
+        let (bits, coder) = (&mut self.bits, &mut self.coder);
+        if bits.take(1)? == 1 {
+            let differences = bits.take(FLAGS)? as u8;
             if differences & OUTCOME != 0 {
-                coder.outcome = match take_byte(&mut self.bytes)? {
+                coder.outcome = match bits.take(2)? {
                     0 => Outcome::Ok,
                     1 => Outcome::Void,
                     _ => Outcome::Fail,
                 };
             }
             if differences & RUN != 0 {
-                coder.run = take(&mut self.bytes)? as u32;
+                coder.run = bits.take(32)? as u32;
             }
             if differences & SEQ != 0 {
-                coder.next_seq = take(&mut self.bytes)?;
+                coder.next_seq = bits.take_number(&mut Size::default())?;
             }
             if differences & PLAN != 0 {
-                coder.period = Span::from_us(unzigzag(take(&mut self.bytes)?));
-                coder.timeout = Span::from_us(unzigzag(take(&mut self.bytes)?));
+                coder.period = Span::from_us(bits.take(PLAN_BITS)? as i64);
+                coder.timeout = Span::from_us(bits.take(PLAN_BITS)? as i64);
+            }
+            if differences & LATENCY != 0 {
+                coder.has_latency = !coder.has_latency;
             }
         }
-        let latency =
-            if token & 2 == 2 { Some(Span::from_us(unzigzag(take(&mut self.bytes)?).wrapping_add(coder.latency_us))) } else { None };
+        let surprise_us = unzigzag(bits.take_number(&mut coder.surprises)?);
+        let latency = if coder.has_latency {
+            Some(Span::from_us(unzigzag(bits.take_number(&mut coder.latency_surprises)?).wrapping_add(coder.latency_us)))
+        } else {
+            None
+        };
         let entry = Entry {
-            stamp: Time::from_us(unzigzag(token >> 2).wrapping_add(coder.expected_us)),
+            stamp: Time::from_us(surprise_us.wrapping_add(coder.expected_us)),
             outcome: coder.outcome,
             run: coder.run,
             seq: coder.next_seq,
@@ -169,7 +191,7 @@ impl Iterator for Entries<'_> {
             timeout: coder.timeout,
             latency,
         };
-        self.coder.advance(&entry);
+        coder.advance(&entry);
         Some(entry)
     }
 }
@@ -180,33 +202,6 @@ fn zigzag(value: i64) -> u64 {
 
 fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-fn put(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    let mut shift = 0;
-    loop {
-        let byte = take_byte(bytes)?;
-        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        if byte < 0x80 {
-            return Some(value);
-        }
-        shift += 7;
-    }
-}
-
-fn take_byte(bytes: &mut &[u8]) -> Option<u8> {
-    let (first, rest) = bytes.split_first()?;
-    *bytes = rest;
-    Some(*first)
 }
 
 #[cfg(test)]
@@ -220,7 +215,7 @@ mod tests {
             outcome,
             run,
             seq,
-            period: Span::from_us(1 + k % 3 * 86_400_000_000 / 3),
+            period: Span::from_us(1 + k % 3 * (86_400_000_000 - 1) / 2),
             timeout: Span::from_us(1 + k % 2),
             latency: latency.map(Span::from_us),
         };
@@ -236,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_sample_costs_three_bytes() {
+    fn a_steady_sample_costs_two_and_a_half_bytes() {
         let jitter = |k: i64| k.wrapping_mul(2_654_435_761).rem_euclid(60_000);
         let steady = |k: i64| Entry {
             stamp: Time::from_us(1_774_567_890_000_000 + k * 10_000_000 + jitter(k)),
@@ -249,6 +244,6 @@ mod tests {
         };
         let entries: Vec<_> = (0..360).map(steady).collect();
         let chunk = Chunk::of(&entries);
-        assert!(chunk.bytes.len() <= 3 * 360 + 40, "{} bytes", chunk.bytes.len());
+        assert!(chunk.bits.capacity_bytes() <= 5 * 360 / 2, "{} bytes", chunk.bits.capacity_bytes());
     }
 }

@@ -584,6 +584,26 @@ impl Engine {
         self.agenda.set(Item::Service(service), due.unwrap_or(Time::FOREVER));
     }
 
+    /// After a snapshot was read back: derives what follows from the targets' levels, and when to look again.
+    pub(super) fn resume(&mut self) {
+        self.agenda = Agenda::default();
+        self.dirty_targets.clear();
+        self.dirty_services.clear();
+        for target in 0..self.tracks.len() {
+            let steady_until = self.evidence(target).map_or(Time::FOREVER, |evidence| evidence.steady_until());
+            self.agenda.set(Item::Target(target), steady_until);
+        }
+        for vantage in 0..self.gates.len() {
+            if let Some(next) = self.gates[vantage].next(self.frontier) {
+                self.agenda.set(Item::Vantage(vantage), next.a);
+            }
+        }
+        let mut published_before = Effects::default();
+        for service in 0..self.services.len() {
+            self.derive_service(service, Time::BEGINNING, Time::FOREVER, 0, &mut published_before);
+        }
+    }
+
     /// Derives everything from `from` on, whatever was derived before.
     pub(super) fn derive_anew(&mut self, from: Time) {
         for vantage in 0..self.gates.len() {

@@ -333,6 +333,19 @@ impl Track {
         })
     }
 
+    pub(super) fn sealed(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    pub(super) fn push_sealed(&mut self, chunk: Chunk) {
+        self.chunks.push(chunk);
+    }
+
+    pub(super) fn without_sealed(&self) -> Self {
+        let (tail, seen) = (self.tail.clone(), self.seen.clone());
+        Self { chunks: Vec::new(), tail, seen, longest_hold: self.longest_hold, longest_reach: self.longest_reach }
+    }
+
     /// Forgets the samples before `horizon`, chunk by chunk.
     pub fn forget_before(&mut self, horizon: Time) {
         let gone = self.chunks.partition_point(|chunk| chunk.last < horizon);

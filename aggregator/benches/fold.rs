@@ -1,0 +1,146 @@
+//! Speed and memory of the fold: `cargo bench -p vigie-aggregator`. Figures are printed, nothing is asserted.
+//!
+//! `VIGIE_BENCH_DAYS` sets how many days of 300 targets × 3 vantages at 10 s are folded (2 by default, 30 for the month).
+
+#![expect(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark reads the clock, prints and panics")]
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::time::Instant;
+
+use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings};
+use vigie_contract::catalogue::Strictness;
+use vigie_contract::record::{decode, encode};
+use vigie_contract::{Catalogue, Outcome, Record, Sample, Span, Time};
+
+const TARGETS: usize = 300;
+const VANTAGES: usize = 3;
+const START_US: i64 = 1_793_487_600_000_000;
+const PERIOD_US: i64 = 10_000_000;
+const SETTINGS: Settings = Settings { log_epoch: 0, retain: Retain::Horizon, pace: Pace::Live };
+
+fn catalogue(targets: usize, objective: bool) -> Catalogue {
+    let mut text = String::from("[[indicator]]\nid = \"I\"\nobjective = \"99.99\"\n");
+    for vantage in 0..VANTAGES {
+        writeln!(text, "[[vantage]]\nid = \"az{vantage}\"\nanchors = [\"t0\", \"t1\"]").unwrap();
+    }
+    for target in 0..targets.max(2) {
+        writeln!(text, "[[target]]\nid = \"t{target}\"\nvantages = [\"az0\", \"az1\", \"az2\"]").unwrap();
+        if objective {
+            writeln!(text, "latency_objective = \"150ms\"").unwrap();
+        }
+        writeln!(text, "[[service]]\nid = \"s{target}\"\nindicator = \"I\"\nneeds = \"t{target}\"\nsince = 2026-01-01T00:00:00Z").unwrap();
+    }
+    Catalogue::read(&text, Strictness::Replay).unwrap().0
+}
+
+/// Spreads any number over 64 bits.
+fn noise(of: i64) -> i64 {
+    let mixed = (of as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33) as i64
+}
+
+struct Names {
+    targets: Vec<String>,
+    vantages: Vec<String>,
+}
+
+fn names() -> Names {
+    Names { targets: (0..TARGETS).map(|n| format!("t{n}")).collect(), vantages: (0..VANTAGES).map(|n| format!("az{n}")).collect() }
+}
+
+impl Names {
+    /// The sample of one slot, and its append time: what three probes with phases of their own would append.
+    fn sample(&self, slot: i64, target: usize, vantage: usize, outcome: Outcome) -> (Sample<'_>, Time) {
+        let phase_us = (target * VANTAGES + vantage) as i64 * PERIOD_US / (TARGETS * VANTAGES) as i64;
+        let latency_us = 20_000 + noise(slot * 1_000 + phase_us) % 20_000;
+        let t0 = START_US + slot * PERIOD_US + phase_us;
+        let sample = Sample {
+            target: Cow::Borrowed(&self.targets[target]),
+            vantage: Cow::Borrowed(&self.vantages[vantage]),
+            run: Cow::Borrowed("5e0c1f3ab86d4a0e9c1d2e3f4a5b6c7d"),
+            seq: slot as u64,
+            t0: Time::from_us(t0),
+            t1: Time::from_us(t0 + latency_us),
+            outcome,
+            latency: Some(Span::from_us(latency_us)),
+            period: Span::from_us(PERIOD_US),
+            timeout: Span::from_secs(2),
+            clock_error: Span::from_us(350),
+        };
+        (sample, Time::from_us((t0 + latency_us) / 1_000 * 1_000 + 5_000))
+    }
+}
+
+fn fold(engine: &mut Engine, names: &Names, targets: usize, slots: std::ops::Range<i64>, outcome: impl Fn(i64, usize) -> Outcome) -> u64 {
+    let mut offset = 0;
+    for slot in slots {
+        for target in 0..targets {
+            for vantage in 0..VANTAGES {
+                let (sample, appended_at) = names.sample(slot, target, vantage, outcome(slot, target));
+                engine.step(offset, appended_at, Ok(Record::Sample(sample)));
+                offset += 1;
+            }
+        }
+    }
+    offset
+}
+
+fn rate(what: &str, records: u64, began: Instant) {
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{what:<58} {:>12.0} records/s   ({records} records in {seconds:.2} s)", records as f64 / seconds);
+}
+
+fn main() {
+    let days: i64 = std::env::var("VIGIE_BENCH_DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(2);
+    let names = names();
+    let slots = days * 86_400_000_000 / PERIOD_US;
+    let well = |_, _| Outcome::Ok;
+
+    let mut engine = Engine::new(SETTINGS, Some(catalogue(TARGETS, false)));
+    let began = Instant::now();
+    let records = fold(&mut engine, &names, TARGETS, 0..slots, well);
+    rate(&format!("decoded, {TARGETS} × {VANTAGES}, {days} days, healthy"), records, began);
+    let per_track = engine.size_bytes() / (TARGETS * VANTAGES);
+    println!("{:<58} {per_track:>12} bytes per (target, vantage) of {} kept samples", "  state", slots.min(4 * 8_640));
+
+    let mut lines = Vec::new();
+    for slot in 0..360 {
+        for target in 0..TARGETS {
+            for vantage in 0..VANTAGES {
+                let (sample, appended_at) = names.sample(slot, target, vantage, Outcome::Ok);
+                lines.push(encode(&Record::Sample(sample), None, Some(appended_at)));
+            }
+        }
+    }
+    let mut engine = Engine::new(SETTINGS, Some(catalogue(TARGETS, false)));
+    let began = Instant::now();
+    for (offset, line) in lines.iter().enumerate() {
+        let decoded = decode(line.as_bytes()).unwrap();
+        engine.step(offset as u64, decoded.appended_at.unwrap(), decoded.record);
+    }
+    rate("from JSON, an hour of it", lines.len() as u64, began);
+
+    for (objective, what) in [(false, "without"), (true, "with")] {
+        let mut engine = Engine::new(SETTINGS, Some(catalogue(2, objective)));
+        fold(&mut engine, &names, 2, 0..5 * 8_640, well);
+        println!("{:<58} {:>12} bytes per (target, vantage)", format!("96 h at 10 s, {what} a latency objective"), engine.size_bytes() / (2 * VANTAGES));
+    }
+
+    let mut engine = Engine::new(SETTINGS, Some(catalogue(TARGETS, false)));
+    let began = Instant::now();
+    let records = fold(&mut engine, &names, 10, 0..8_640, |slot, _| if slot % 6 < 3 { Outcome::Ok } else { Outcome::Fail });
+    rate("ten targets that flap every 30 s, one day", records, began);
+
+    let mut engine = Engine::new(SETTINGS, Some(catalogue(10, false)));
+    fold(&mut engine, &names, 10, 0..4 * 8_640, |slot, _| if slot % 360 < 3 { Outcome::Fail } else { Outcome::Ok });
+    let began = Instant::now();
+    let mut late = 0;
+    for slot in 0..200 {
+        let (mut sample, _) = names.sample(slot * 7 + 360, 3, 1, Outcome::Fail);
+        sample.run = Cow::Borrowed("another");
+        engine.step(10_000_000 + late, Time::from_us(START_US + 95 * 3_600_000_000), Ok(Record::Sample(sample)));
+        late += 1;
+    }
+    rate("records that are 93 to 95 hours late", late, began);
+}

@@ -26,42 +26,57 @@ pub enum Fault {
     },
 }
 
-/// What came of a replay.
+/// A replay under way: fed line by line, evaluated once at the end.
 pub struct Replay {
-    /// The engine after the last record.
-    pub engine: Engine,
-    /// What was skipped, or why nothing can be said, in order of the lines.
-    pub faults: Vec<Fault>,
+    engine: Engine,
+    lines: usize,
+    unreadable: bool,
 }
 
 impl Replay {
-    /// Evaluates `evidence`, NDJSON. Without `catalogue`, the catalogue records in the evidence are used.
+    /// A replay under `catalogue`; without one, the catalogue records in the evidence are used.
     #[must_use]
-    pub fn run(catalogue: Option<Catalogue>, evidence: &[u8], until: Option<Time>) -> Self {
+    pub fn new(catalogue: Option<Catalogue>) -> Self {
         let settings = Settings { log_epoch: 0, retain: Retain::Everything, pace: Pace::Batch };
-        let mut engine = Engine::new(settings, catalogue);
-        let mut faults = Vec::new();
-        for (index, bytes) in evidence.split(|byte| *byte == b'\n').enumerate() {
-            let line = index + 1;
-            if bytes.trim_ascii().is_empty() {
-                continue;
-            }
-            match decode(bytes) {
-                Err(unreadable) => faults.push(Fault::Unreadable { line, why: unreadable.to_string() }),
-                Ok(decoded) => {
-                    let appended_at = decoded.appended_at.unwrap_or(Time::BEGINNING);
-                    let effects = engine.step(index as u64, appended_at, decoded.record);
-                    faults.extend(effects.refusals.into_iter().map(|refusal| Fault::Refused { line, refusal }));
-                }
-            }
-        }
-        engine.finish(until);
-        Self { engine, faults }
+        Self { engine: Engine::new(settings, catalogue), lines: 0, unreadable: false }
     }
 
-    /// Whether some line was no evidence: then nothing may be said.
+    /// Takes the next line; blank ones only count. Answers what is wrong with it, or with earlier ones that waited.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<Fault> {
+        self.lines += 1;
+        let line = self.lines;
+        if bytes.trim_ascii().is_empty() {
+            return Vec::new();
+        }
+        match decode(bytes) {
+            Err(unreadable) => {
+                self.unreadable = true;
+                vec![Fault::Unreadable { line, why: unreadable.to_string() }]
+            }
+            Ok(decoded) => {
+                let appended_at = decoded.appended_at.unwrap_or(Time::BEGINNING);
+                let effects = self.engine.step(line as u64 - 1, appended_at, decoded.record);
+                effects.refusals.into_iter().map(|refusal| Fault::Refused { line, refusal }).collect()
+            }
+        }
+    }
+
+    /// Evaluates all evidence at `until`, or at the last append time less `settle`. `None` if a line was no evidence: then nothing may
+    /// be said.
     #[must_use]
-    pub fn is_unreadable(&self) -> bool {
-        self.faults.iter().any(|fault| matches!(fault, Fault::Unreadable { .. }))
+    pub fn finish(mut self, until: Option<Time>) -> Option<Engine> {
+        if self.unreadable {
+            return None;
+        }
+        self.engine.finish(until);
+        Some(self.engine)
+    }
+
+    /// All of `evidence` at once, as NDJSON.
+    #[must_use]
+    pub fn run(catalogue: Option<Catalogue>, evidence: &[u8], until: Option<Time>) -> (Option<Engine>, Vec<Fault>) {
+        let mut replay = Self::new(catalogue);
+        let faults = evidence.split(|byte| *byte == b'\n').flat_map(|line| replay.push(line)).collect();
+        (replay.finish(until), faults)
     }
 }

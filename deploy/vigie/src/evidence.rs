@@ -1,0 +1,39 @@
+//! Reading evidence from a file, line by line: a file may be larger than memory, and a line may be hostile.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
+
+use vigie_aggregator::replay::{Fault, Replay};
+use vigie_contract::record::LONGEST_RECORD_BYTES;
+
+/// Feeds the evidence at `path` (`-`: standard input) to `replay` and names on `errors` every line that is
+/// not taken; without a catalogue to go by, only those that are no evidence at all.
+pub(crate) fn feed(replay: &mut Replay, path: &Path, has_catalogue: bool, errors: &mut impl Write) -> io::Result<()> {
+    let input: Box<dyn Read> = if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+    let mut input = BufReader::with_capacity(1 << 20, input);
+    let mut line = Vec::new();
+    while read_line(&mut input, &mut line)? {
+        for fault in replay.push(&line) {
+            if has_catalogue || matches!(fault, Fault::Unreadable { .. }) {
+                writeln!(errors, "{}: {fault}", path.display())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads one line without its end. Of one that is longer than any record only so much is kept that it is refused as too long.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let longest = LONGEST_RECORD_BYTES as u64 + 2;
+    if input.by_ref().take(longest).read_until(b'\n', line)? == 0 {
+        return Ok(false);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() as u64 == longest {
+        input.skip_until(b'\n')?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,64 @@
+//! `vigie replay`: from a file of evidence to windows, gaps, candidates, accounts and latencies (SPEC §8).
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use vigie_aggregator::core::engine::Engine;
+use vigie_aggregator::replay::Replay;
+use vigie_contract::Time;
+use vigie_contract::catalogue::Strictness;
+
+use crate::{catalogue_file, evidence};
+
+/// Evaluate a file of evidence in one go and print windows, gaps, candidates, accounts and latencies as NDJSON
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The catalogue; without it, the catalogue records in the evidence are used
+    #[arg(long, value_name = "FILE")]
+    catalogue: Option<PathBuf>,
+    /// The evidence, NDJSON: one record per line; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    evidence: PathBuf,
+    /// Evaluate up to this instant instead of the last append time less `settle`; all evidence still counts
+    #[arg(long, value_name = "US", allow_negative_numbers = true)]
+    until: Option<i64>,
+}
+
+pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
+    let Some(engine) = evaluate(args)? else { return Ok(ExitCode::from(2)) };
+    let mut out = BufWriter::new(io::stdout().lock());
+    for line in engine.lines() {
+        serde_json::to_writer(&mut out, &line)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The engine after all evidence; `None` if something is unreadable, which is then said on standard error.
+pub(crate) fn evaluate(args: &Args) -> io::Result<Option<Engine>> {
+    let mut errors = io::stderr().lock();
+    let until = match args.until.map(|us| (us, Time::checked(us))) {
+        Some((us, None)) => {
+            writeln!(errors, "error: --until {us} lies outside the years 0000 to 9999; it counts microseconds since 1970")?;
+            return Ok(None);
+        }
+        until => until.and_then(|(_, time)| time),
+    };
+    // All problems at once: a catalogue with mistakes does not keep the evidence from being read.
+    let catalogue = match &args.catalogue {
+        None => Ok(None),
+        Some(path) => catalogue_file::read(path, Strictness::Replay, &mut errors)?.map(Some).ok_or(()),
+    };
+    let mut replay = Replay::new(catalogue.clone().ok().flatten());
+    if let Err(error) = evidence::feed(&mut replay, &args.evidence, catalogue.is_ok(), &mut errors) {
+        writeln!(errors, "error: cannot read {}: {error}", args.evidence.display())?;
+        return Ok(None);
+    }
+    let Some(engine) = replay.finish(until).filter(|_| catalogue.is_ok()) else { return Ok(None) };
+    if engine.catalogue().is_none() {
+        writeln!(errors, "warning: no catalogue is in force, so there is nothing to evaluate: give --catalogue FILE")?;
+    }
+    Ok(Some(engine))
+}

@@ -2,7 +2,13 @@
 //!
 //! `VIGIE_BENCH_DAYS` sets how many days of 300 targets × 3 vantages at 10 s are folded (2 by default, 30 for the month).
 
-#![expect(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark reads the clock, prints and panics")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a benchmark reads the clock, prints and panics"
+)]
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -124,7 +130,11 @@ fn main() {
     for (objective, what) in [(false, "without"), (true, "with")] {
         let mut engine = Engine::new(SETTINGS, Some(catalogue(2, objective)));
         fold(&mut engine, &names, 2, 0..5 * 8_640, well);
-        println!("{:<58} {:>12} bytes per (target, vantage)", format!("96 h at 10 s, {what} a latency objective"), engine.size_bytes() / (2 * VANTAGES));
+        println!(
+            "{:<58} {:>12} bytes per (target, vantage)",
+            format!("96 h at 10 s, {what} a latency objective"),
+            engine.size_bytes() / (2 * VANTAGES)
+        );
     }
 
     let mut engine = Engine::new(SETTINGS, Some(catalogue(TARGETS, false)));

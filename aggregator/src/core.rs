@@ -9,6 +9,7 @@ mod adopt;
 mod agenda;
 mod bits;
 mod chunk;
+mod digest;
 pub mod engine;
 pub mod gate;
 pub mod interval;

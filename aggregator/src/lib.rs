@@ -3,5 +3,6 @@
 //! [`core`] is the law (SPEC §3 to §7), a pure fold over the log; [`replay`] runs it over a file.
 
 pub mod core;
+pub mod explain;
 pub mod metric;
 pub mod replay;

@@ -1,12 +1,12 @@
 //! A new catalogue: what is known is carried over by name, and derived anew from where it means something else (SPEC §1, §2).
 
 use rustc_hash::FxHashMap;
-use sha2::{Digest, Sha256};
 use vigie_contract::catalogue::{Catalogue, ChangeKind, Strictness};
 use vigie_contract::record::CatalogueRecord;
 use vigie_contract::{Refusal, RefusalReason, Time};
 
 use super::agenda::Agenda;
+use super::digest::sha256_hex;
 use super::engine::{Effects, Engine, ServiceState, Waiting};
 use super::service::Reach;
 
@@ -139,7 +139,7 @@ fn check_digest(record: &CatalogueRecord) -> Result<(), Refusal> {
     let Some(given) = record.sha256.as_deref().filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())) else {
         return Ok(());
     };
-    let digest: String = Sha256::digest(record.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = sha256_hex(record.text.as_bytes());
     if digest.eq_ignore_ascii_case(given) {
         return Ok(());
     }

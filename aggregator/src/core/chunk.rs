@@ -38,7 +38,13 @@ struct Coder {
 
 impl Default for Coder {
     fn default() -> Self {
-        Self { outcome: Outcome::Ok, run: 0, next_seq: 0, period: Span::ZERO, timeout: Span::ZERO, expected_us: 0,
+        Self {
+            outcome: Outcome::Ok,
+            run: 0,
+            next_seq: 0,
+            period: Span::ZERO,
+            timeout: Span::ZERO,
+            expected_us: 0,
             latency_us: 0,
             has_latency: false,
             surprises: Size::default(),

@@ -22,7 +22,7 @@ use super::state::Steps;
 use super::target::{Evidence, Level};
 use super::track::{Entry, Insertion, Track};
 use super::version::{Version, version_number};
-use super::window::{self, Clock, Outage, Published, View};
+use super::window::{self, Clock, Outage, Published, Tally, View};
 
 /// How many samples wait for a catalogue that knows their target and vantage.
 pub const MOST_WAITING: usize = 10_000;
@@ -90,6 +90,8 @@ pub(super) struct ServiceState {
     pub(super) verdicts: Steps<Verdict>,
     pub(super) outages: Vec<Outage>,
     pub(super) published: BTreeMap<Time, Published>,
+    /// Sums of the open window.
+    pub(super) tally: Tally,
     /// Whether claims had a part in what is published.
     pub(super) had_claims: bool,
     /// Until where its states take account of everything but later changes of targets.
@@ -194,6 +196,57 @@ impl Engine {
     #[must_use]
     pub fn catalogue(&self) -> Option<&Catalogue> {
         self.catalogue.as_ref()
+    }
+
+    /// What a service's expression reaches.
+    #[must_use]
+    pub fn reach(&self, service: ServiceIx) -> &Reach {
+        &self.services[service].reach
+    }
+
+    /// The published windows of a service, by onset.
+    pub fn published(&self, service: ServiceIx) -> impl Iterator<Item = &Published> {
+        self.services[service].published.values()
+    }
+
+    /// The levels of a target.
+    #[must_use]
+    pub fn levels(&self, target: TargetIx) -> &Steps<Level> {
+        &self.levels[target]
+    }
+
+    /// The exclusions, each by its revisions.
+    pub fn exclusions(&self) -> impl Iterator<Item = &BTreeMap<u64, Revision>> {
+        self.exclusions.values()
+    }
+
+    /// The name of an interned run; empty if its samples are forgotten.
+    #[must_use]
+    pub fn run_name(&self, run: u32) -> String {
+        self.runs.iter().find(|(_, number)| **number == run).map(|(id, _)| id.to_string()).unwrap_or_default()
+    }
+
+    /// Reads a service's windows, claims and states together.
+    pub fn with_view<T>(&self, service: ServiceIx, read: impl FnOnce(&View<'_>) -> T) -> Option<T> {
+        let catalogue = self.catalogue.as_ref()?;
+        let clock = self.clock(service)?;
+        let claims = self.claims_of(&catalogue.services[service].id);
+        let state = &self.services[service];
+        Some(read(&View { verdicts: &state.verdicts, outages: &state.outages, claims: &claims, clock }))
+    }
+
+    /// `T*`: the state of a target for a service (3.5).
+    #[must_use]
+    pub fn counted_leaf(&self, service: ServiceIx, target: TargetIx, at: Time) -> super::state::State {
+        let counted = || {
+            let catalogue = self.catalogue.as_ref()?;
+            let claims = self.claims_of(&catalogue.services[service].id);
+            let mut returns: Vec<_> = claims.iter().filter_map(|claim| claim.confirmed_return()).collect();
+            returns.sort_unstable();
+            let scope = Scope { catalogue, ix: service, since: self.since(service), returns: &returns, reach: self.reach(service) };
+            Some(scope.counted_leaf(&self.levels[target], at))
+        };
+        counted().unwrap_or_default()
     }
 
     /// Takes up one record of the log.
@@ -453,7 +506,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn evidence(&self, target: TargetIx) -> Option<Evidence<'_>> {
+    /// Everything from which a target's states are derived.
+    #[must_use]
+    pub fn evidence(&self, target: TargetIx) -> Option<Evidence<'_>> {
         let catalogue = self.catalogue.as_ref()?;
         Some(Evidence {
             ix: target,
@@ -544,6 +599,7 @@ impl Engine {
             before = state.verdicts.part(from, to);
             let to = if to >= self.frontier { Time::FOREVER } else { to };
             if let Some((from, to)) = state.verdicts.splice(from, to, &revised) {
+                state.tally.revise(from);
                 hull = Some(window::revise(&mut state.outages, &state.verdicts, clock, from, to.min(self.frontier)));
             }
         }
@@ -568,7 +624,8 @@ impl Engine {
             let end = window.end.unwrap_or(self.frontier);
             let has_new_boundary = || state.verdicts.differs(&before, (*onset).max(from), end.min(to), Verdict::is_alike);
             if old.get(onset) != Some(window) || has_new_boundary() {
-                effects.versions.push(Version::published(&view, catalogue, definition, window, number));
+                let lengths = view.lengths_with(window, &mut state.tally);
+                effects.versions.push(Version::published(&view, catalogue, definition, window, &lengths, number));
             }
         }
         for (onset, window) in &old {

@@ -1,8 +1,8 @@
 //! When a vantage is cut off, not the world (SPEC §3.2).
 
 use serde::{Deserialize, Serialize};
+use vigie_contract::Time;
 use vigie_contract::catalogue::{TargetIx, Versions};
-use vigie_contract::{Span, Time};
 
 use super::state::{State, Steps};
 use super::track::Track;
@@ -40,7 +40,8 @@ impl Gates {
     /// Takes up that samples of anchors changed what is seen on `[from, to)`. Answers the hull of the instants that are gated
     /// otherwise than before, as `g0` of the earliest and `b` of the latest gate that differs.
     pub fn revise(&mut self, anchors: &Versions<Vec<TargetIx>>, seen: &impl Anchors, from: Time, to: Time) -> Option<(Time, Time)> {
-        let reach = self.longest_reach(anchors, seen);
+        let tracks = anchors.all().flatten().filter_map(|&anchor| seen.track(anchor));
+        let reach = tracks.map(Track::longest_reach).max().unwrap_or_default();
         // A gate that begins a reach later may be dated back by an `ok` in here.
         let (mut low, mut high) = (from, to + reach);
         for gate in &self.gates {
@@ -54,11 +55,6 @@ impl Gates {
         let differing = difference(&self.gates[first..last], &revised);
         self.gates.splice(first..last, revised);
         differing
-    }
-
-    fn longest_reach(&self, anchors: &Versions<Vec<TargetIx>>, seen: &impl Anchors) -> Span {
-        let tracks = anchors.all().flatten().filter_map(|&anchor| seen.track(anchor));
-        tracks.map(Track::longest_reach).max().unwrap_or_default()
     }
 
     /// The intervals `[g0, g1)` that meet `[from, to)`, in which failures of a target with this track are UNKNOWN; only gates that

@@ -25,7 +25,7 @@ pub enum Line {
 /// A published window (SPEC §4, §5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WindowLine {
-    /// UUIDv5 of service and onset.
+    /// `UUIDv5` of service and onset.
     pub id: String,
     /// Its service.
     pub service: ServiceId,

@@ -39,7 +39,8 @@ impl Engine {
         let claims = self.claims_of(&definition.id);
         let view = View { verdicts: &state.verdicts, outages: &state.outages, claims: &claims, clock };
         let mut lines: Vec<Line> = Vec::new();
-        lines.extend(state.published.values().map(|window| Line::Window(window_line(&view, catalogue, definition, window))));
+        lines
+            .extend(state.published.values().map(|window| Line::Window(window_line(catalogue, definition, window, &view.lengths(window)))));
         let unknown = view.unknown(Time::BEGINNING, Time::FOREVER);
         let gap = |(start, end): (Time, Time)| GapLine { service: definition.id.clone(), start_us: start.us(), end_us: end.us() };
         lines.extend(unknown.iter().map(gap).map(Line::Gap));

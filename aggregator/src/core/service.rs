@@ -141,6 +141,18 @@ impl Scope<'_> {
         }
     }
 
+    /// `T*` of one target at one instant.
+    #[must_use]
+    pub fn counted_leaf(&self, levels: &Steps<Level>, at: Time) -> State {
+        let mut counted = State::Unknown;
+        self.leaf_states(levels, at, at + vigie_contract::Span::from_us(1), |start, states| {
+            if start <= at {
+                counted = states[0];
+            }
+        });
+        counted
+    }
+
     /// The service's expression, in the versions in force at `at` (3.6).
     fn evaluate(&self, leaves: &[Triple], at: Time) -> Triple {
         let mut values: Vec<Triple> = Vec::with_capacity(self.reach.services.len());

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use vigie_contract::catalogue::{Strictness, VantageIx};
 use vigie_contract::record::CatalogueRecord;
 use vigie_contract::{Catalogue, Claim, ClaimId, ExclusionId, RunId, Span, TargetId, Time, VantageId};
 
 use super::account::Revision;
 use super::chunk::Chunk;
+use super::digest::sha256_hex;
 use super::engine::{Engine, Fact, Settings, Waiting};
 use super::gate::Gates;
 use super::state::Steps;
@@ -69,7 +69,7 @@ pub enum Unusable {
 /// Everything small.
 #[derive(Serialize, Deserialize)]
 struct Head {
-    catalogue: Option<(u64, Option<String>, String, Option<String>, Option<String>, Option<String>)>,
+    catalogue: Option<CatalogueRecord>,
     targets: Vec<TargetId>,
     vantages: Vec<VantageId>,
     now: Time,
@@ -106,16 +106,16 @@ impl Engine {
         put(&mut chunks, "head", &bytes_of(&self.head()));
         let targets: Vec<_> = self.tracks.iter().zip(&self.levels).collect();
         for (group, targets) in targets.chunks(TARGETS_PER_CHUNK).enumerate() {
-            let unsealed = |tracks: &Vec<(VantageIx, Track)>| tracks.iter().map(|(vantage, track)| (*vantage, track.without_sealed())).collect();
+            let unsealed =
+                |tracks: &Vec<(VantageIx, Track)>| tracks.iter().map(|(vantage, track)| (*vantage, track.without_sealed())).collect();
             let live: Live = targets.iter().map(|(tracks, levels)| (unsealed(tracks), (*levels).clone())).collect();
             put(&mut chunks, &format!("live/{group:06}"), &bytes_of(&live));
         }
         for (hour, sealed) in self.sealed_by_hour() {
             put(&mut chunks, &format!("samples/{hour:+012}"), &bytes_of(&sealed));
         }
-        let digests = chunks.iter().map(|(key, bytes)| (key.clone(), digest(bytes))).collect();
-        let manifest =
-            Manifest { semantics_revision: SEMANTICS_REVISION, log_epoch: self.settings.log_epoch, offset, chunks: digests };
+        let digests = chunks.iter().map(|(key, bytes)| (key.clone(), sha256_hex(bytes))).collect();
+        let manifest = Manifest { semantics_revision: SEMANTICS_REVISION, log_epoch: self.settings.log_epoch, offset, chunks: digests };
         if let Some(previous) = previous {
             chunks.retain(|key, _| previous.chunks.get(key) != manifest.chunks.get(key));
         }
@@ -123,15 +123,11 @@ impl Engine {
     }
 
     fn head(&self) -> Head {
-        let record = |record: &CatalogueRecord| {
-            let CatalogueRecord { rev, sha256, text, override_by, actor, reason } = record.clone();
-            (rev, sha256, text, override_by, actor, reason)
-        };
         let catalogue = self.catalogue.as_ref();
         let mut runs: Vec<_> = self.runs.iter().map(|(id, run)| (id.clone(), *run)).collect();
         runs.sort_unstable_by_key(|(_, run)| *run);
         Head {
-            catalogue: self.catalogue_record.as_ref().map(record),
+            catalogue: self.catalogue_record.clone(),
             targets: catalogue.map(|catalogue| catalogue.targets.iter().map(|target| target.id.clone()).collect()).unwrap_or_default(),
             vantages: catalogue.map(|catalogue| catalogue.vantages.iter().map(|vantage| vantage.id.clone()).collect()).unwrap_or_default(),
             now: self.now,
@@ -175,15 +171,15 @@ impl Engine {
         }
         let mut blobs: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
         for (key, expected) in &manifest.chunks {
-            let bytes = chunk(key).filter(|bytes| digest(bytes) == *expected).ok_or_else(|| Unusable::Damaged(key.clone()))?;
+            let bytes = chunk(key).filter(|bytes| sha256_hex(bytes) == *expected).ok_or_else(|| Unusable::Damaged(key.clone()))?;
             let blob = key.rsplit_once('/').map_or(key.as_str(), |(blob, _)| blob);
             blobs.entry(blob).or_default().extend(bytes);
         }
         let head: Head = read(&blobs, "head")?;
         let mut engine = Self::new(settings, given);
-        if let Some((rev, sha256, text, override_by, actor, reason)) = head.catalogue {
-            let catalogue = Catalogue::read(&text, Strictness::Replay).map_err(|_| Unusable::Damaged("head".to_owned()))?.0;
-            engine.catalogue_record = Some(CatalogueRecord { rev, sha256, text, override_by, actor, reason });
+        if let Some(record) = head.catalogue {
+            let catalogue = Catalogue::read(&record.text, Strictness::Replay).map_err(|_| Unusable::Damaged("head".to_owned()))?.0;
+            engine.catalogue_record = Some(record);
             engine.adopt(catalogue, &mut super::engine::Effects::default());
         }
         let same = engine.catalogue.as_ref().map_or(head.targets.is_empty() && head.vantages.is_empty(), |catalogue| {
@@ -229,8 +225,4 @@ impl Engine {
 fn read<T: DeserializeOwned>(blobs: &BTreeMap<&str, Vec<u8>>, key: &str) -> Result<T, Unusable> {
     let damaged = || Unusable::Damaged(key.to_owned());
     postcard::from_bytes(blobs.get(key).ok_or_else(damaged)?).map_err(|_| damaged())
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

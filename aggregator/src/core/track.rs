@@ -203,7 +203,7 @@ impl Track {
         for entry in self.tail.drain(..count) {
             match self.chunks.last_mut() {
                 Some(chunk) if chunk.last == entry.stamp || hour(chunk.last) == hour(entry.stamp) && chunk.len() < LONGEST_CHUNK => {
-                    chunk.push(&entry)
+                    chunk.push(&entry);
                 }
                 last => {
                     if let Some(finished) = last {

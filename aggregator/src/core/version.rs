@@ -6,7 +6,7 @@ use vigie_contract::catalogue::{Catalogue, Service};
 use vigie_contract::{ServiceId, Span, Time};
 
 use super::line::WindowLine;
-use super::window::{Outage, Published, Status, View};
+use super::window::{Lengths, Outage, Published, Status, View};
 
 /// The name space of window ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_7a52_6d0c_5b0e_9d39_2f6b_2f0a_7c11);
@@ -50,8 +50,7 @@ pub fn is_settled(time: Time, late_horizon: Span, frontier: Time) -> bool {
 
 /// A window as `replay` shows it.
 #[must_use]
-pub fn window_line(view: &View<'_>, catalogue: &Catalogue, service: &Service, window: &Published) -> WindowLine {
-    let lengths = view.lengths(window);
+pub fn window_line(catalogue: &Catalogue, service: &Service, window: &Published, lengths: &Lengths) -> WindowLine {
     WindowLine {
         id: window_id(&service.id, window.onset),
         service: service.id.clone(),
@@ -90,9 +89,9 @@ pub fn is_final(view: &View<'_>, late_horizon: Span, window: &Published) -> bool
 impl Version {
     /// A window as it is now.
     #[must_use]
-    pub fn published(view: &View<'_>, catalogue: &Catalogue, service: &Service, window: &Published, ver: u64) -> Self {
+    pub fn published(view: &View<'_>, catalogue: &Catalogue, service: &Service, window: &Published, lengths: &Lengths, ver: u64) -> Self {
         Self {
-            window: window_line(view, catalogue, service, window),
+            window: window_line(catalogue, service, window, lengths),
             ver,
             as_of_us: view.clock.frontier.us(),
             is_final: is_final(view, catalogue.late_horizon, window),
@@ -114,7 +113,7 @@ impl Version {
         Self {
             superseded_by: successor.map(|onset| window_id(&service.id, onset)),
             is_final: false,
-            ..Self::published(view, catalogue, service, &gone, ver)
+            ..Self::published(view, catalogue, service, &gone, &view.lengths(&gone), ver)
         }
     }
 }

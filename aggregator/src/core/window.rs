@@ -109,6 +109,38 @@ pub struct Lengths {
     pub contested: Span,
 }
 
+impl Lengths {
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            observed_down: self.observed_down + other.observed_down,
+            inferred_down: self.inferred_down + other.inferred_down,
+            up_inside: self.up_inside + other.up_inside,
+            unknown_inside: self.unknown_inside + other.unknown_inside,
+            contested: self.contested + other.contested,
+        }
+    }
+}
+
+/// The lengths of an open window's older part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    onset: Option<Time>,
+    until: Time,
+    lengths: Lengths,
+}
+
+impl Tally {
+    /// So far behind the frontier, states seldom change any more.
+    const LAG: Span = Span::from_secs(600);
+
+    /// States changed from here on: what was summed up beyond is void.
+    pub fn revise(&mut self, changed_from: Time) {
+        if changed_from < self.until {
+            *self = Self::default();
+        }
+    }
+}
+
 /// A claim that counts nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -321,9 +353,18 @@ impl View<'_> {
     #[must_use]
     pub fn lengths(&self, window: &Published) -> Lengths {
         let end = window.end.unwrap_or(self.clock.frontier);
-        let down = self.supervised_down(window.onset, end);
+        let mut lengths = self.lengths_between(window.onset, end);
+        if !window.claims.is_empty() {
+            lengths.contested = self.contested(window.onset, end);
+        }
+        lengths
+    }
+
+    /// The four lengths of the supervision windows within `[from, to)`.
+    #[must_use]
+    pub fn lengths_between(&self, from: Time, to: Time) -> Lengths {
         let mut lengths = Lengths::default();
-        for (from, to) in down.iter() {
+        for (from, to) in self.supervised_down(from, to).iter() {
             for (start, end, verdict) in self.verdicts.pieces(from, to) {
                 let slot = match (verdict.counted, verdict.observed) {
                     (State::Down, State::Down) => &mut lengths.observed_down,
@@ -334,12 +375,30 @@ impl View<'_> {
                 *slot = *slot + (end - start);
             }
         }
-        if !window.claims.is_empty() {
-            let counted = self.effective_claims().map(|claim| self.counted(claim)).map(|counted| (counted.start, counted.end));
-            let claimed = Intervals::union_of(counted).cut(window.onset, end);
-            lengths.contested = claimed.and(&self.instants(State::Up, window.onset, end)).without(&down).length();
-        }
         lengths
+    }
+
+    /// Length of the counted claims where `R` is UP outside `O`.
+    fn contested(&self, from: Time, to: Time) -> Span {
+        let counted = self.effective_claims().map(|claim| self.counted(claim)).map(|counted| (counted.start, counted.end));
+        let claimed = Intervals::union_of(counted).cut(from, to);
+        claimed.and(&self.instants(State::Up, from, to)).without(&self.supervised_down(from, to)).length()
+    }
+
+    /// The lengths of an open window, of which `tally` knows the part that no longer changes: a window that flaps for a month is not
+    /// summed up anew at every turn.
+    #[must_use]
+    pub fn lengths_with(&self, window: &Published, tally: &mut Tally) -> Lengths {
+        if window.end.is_some() || !window.claims.is_empty() {
+            return self.lengths(window);
+        }
+        if tally.onset != Some(window.onset) {
+            *tally = Tally { onset: Some(window.onset), until: window.onset, lengths: Lengths::default() };
+        }
+        let settled = (self.clock.frontier - Tally::LAG).max(tally.until);
+        tally.lengths = tally.lengths.plus(&self.lengths_between(tally.until, settled));
+        tally.until = settled;
+        tally.lengths.plus(&self.lengths_between(settled, self.clock.frontier))
     }
 
     /// The window that took the place of one that vanished.

@@ -26,8 +26,8 @@ pub(crate) fn draw(path: &Path, text: &str, problems: &[Problem]) -> String {
     }
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     let warnings = problems.len() - errors;
-    drawn += &format!("{path}: {errors} error{}, {warnings} warning{}\n", plural(errors), plural(warnings));
-    drawn
+    let summary = format!("{path}: {errors} error{}, {warnings} warning{}\n", plural(errors), plural(warnings));
+    drawn + &summary
 }
 
 fn plural(count: usize) -> &'static str {

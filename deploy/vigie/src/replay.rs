@@ -13,7 +13,7 @@ use crate::{catalogue_file, evidence};
 
 /// Evaluate a file of evidence in one go and print windows, gaps, candidates, accounts and latencies as NDJSON
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Source {
     /// The catalogue; without it, the catalogue records in the evidence are used
     #[arg(long, value_name = "FILE")]
     catalogue: Option<PathBuf>,
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     until: Option<i64>,
 }
 
-pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
+pub(crate) fn run(args: &Source) -> io::Result<ExitCode> {
     let Some(engine) = evaluate(args)? else { return Ok(ExitCode::from(2)) };
     let mut out = BufWriter::new(io::stdout().lock());
     for line in engine.lines() {
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
 }
 
 /// The engine after all evidence; `None` if something is unreadable, which is then said on standard error.
-pub(crate) fn evaluate(args: &Args) -> io::Result<Option<Engine>> {
+pub(crate) fn evaluate(args: &Source) -> io::Result<Option<Engine>> {
     let mut errors = io::stderr().lock();
     let until = match args.until.map(|us| (us, Time::checked(us))) {
         Some((us, None)) => {

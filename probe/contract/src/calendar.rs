@@ -85,8 +85,8 @@ impl Month {
     /// The month `count` months before this one.
     #[must_use]
     pub fn back(self, count: i16) -> Self {
-        let months = self.year * 12 + i16::from(self.month) - 1 - count;
-        Self { year: months.div_euclid(12), month: (months.rem_euclid(12) + 1) as i8 }
+        let months = i32::from(self.year) * 12 + i32::from(self.month) - 1 - i32::from(count);
+        Self { year: months.div_euclid(12) as i16, month: (months.rem_euclid(12) + 1) as i8 }
     }
 
     /// Reads `2026-11`.
@@ -145,6 +145,7 @@ mod tests {
     fn thirteen_months_back_crosses_two_new_years() {
         assert_eq!(Month::parse("2026-01").unwrap().back(13).to_string(), "2024-12");
         assert_eq!(Month::parse("2026-12").unwrap().back(12).to_string(), "2025-12");
+        assert_eq!(Month::parse("9999-12").unwrap().back(12).to_string(), "9998-12");
     }
 
     #[test]

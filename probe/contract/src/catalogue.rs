@@ -261,3 +261,6 @@ impl Catalogue {
         order
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ pub enum Record<'a> {
 }
 
 /// A catalogue as it travels: the whole text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogueRecord {
     /// The highest accepted revision is in force.
     pub rev: u64,
@@ -181,8 +181,18 @@ pub struct Unreadable {
     pub why: String,
 }
 
-/// Decodes one record. Only input that is not a JSON object is an error; everything else is a record or a visible refusal.
+/// Decodes one record of a file, which carries its append time itself. Only input that is not a JSON object is an error; everything
+/// else is a record or a visible refusal.
 pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, Unreadable> {
+    decode_stamped(bytes, None)
+}
+
+/// Decodes one record of a log that stamped it with `appended_at`; what the record says about that itself does not count.
+pub fn decode_appended(bytes: &[u8], appended_at: Time) -> Result<Decoded<'_>, Unreadable> {
+    decode_stamped(bytes, Some(appended_at))
+}
+
+fn decode_stamped(bytes: &[u8], stamped: Option<Time>) -> Result<Decoded<'_>, Unreadable> {
     if bytes.len() > LONGEST_RECORD_BYTES {
         return Err(Unreadable { why: format!("{} bytes, more than the {LONGEST_RECORD_BYTES} that a record may have", bytes.len()) });
     }
@@ -192,33 +202,28 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, Unreadable> {
         && wire.kind == "sample"
         && wire.v == VERSION
     {
-        return Ok(decoded_sample(wire));
+        let appended_at = match stamped {
+            Some(stamped) => Ok(stamped),
+            None => wire.append_time(),
+        };
+        return Ok(wire.decoded(appended_at));
     }
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|e| Unreadable { why: e.to_string() })?;
-    let appended_at = envelope.append_time();
-    let record = envelope.decode(text, appended_at);
-    Ok(Decoded { appended_at, record })
-}
-
-fn decoded_sample(wire: WireSample<'_>) -> Decoded<'_> {
-    let appended_at = Time::checked(wire.appended_at.unwrap_or(wire.t1));
-    let record = match appended_at {
-        Some(_) => wire.into_sample().map(Record::Sample),
-        None => Err(out_of_range("appended_at", wire.appended_at.unwrap_or(wire.t1))),
+    let envelope: Envelope<'_> =
+        serde_json::from_str(text).map_err(|e| Unreadable { why: excerpt(&e.to_string(), LONGEST_ERROR).into_owned() })?;
+    let appended_at = match stamped {
+        Some(stamped) => Ok(stamped),
+        None => envelope.append_time(),
     };
-    Decoded { appended_at, record }
-}
-
-fn out_of_range(field: &str, us: i64) -> Refusal {
-    Refusal::new(RefusalReason::TimeOutOfRange, format!("`{field}` = {us} us lies outside the years 0000 to 9999"))
+    Ok(Decoded { appended_at: appended_at.as_ref().ok().copied(), record: envelope.decode(text, appended_at) })
 }
 
 fn time(field: &str, us: i64) -> Result<Time, Refusal> {
-    Time::checked(us).ok_or_else(|| out_of_range(field, us))
+    Time::checked(us)
+        .ok_or_else(|| Refusal::new(RefusalReason::TimeOutOfRange, format!("`{field}` = {us} us lies outside the years 0000 to 9999")))
 }
 
 fn malformed(error: impl fmt::Display) -> Refusal {
-    Refusal::new(RefusalReason::Malformed, error.to_string())
+    Refusal::new(RefusalReason::Malformed, excerpt(&error.to_string(), LONGEST_ERROR))
 }
 
 /// What every record has, read from any JSON object whatever the rest looks like.
@@ -228,6 +233,8 @@ struct Envelope<'a> {
     kind: Option<&'a RawValue>,
     appended_at: Option<&'a RawValue>,
     t1: Option<&'a RawValue>,
+    /// A key of these that comes twice: readers that take the first and readers that take the last would disagree.
+    twice: Option<&'static str>,
 }
 
 impl<'de> Deserialize<'de> for Envelope<'de> {
@@ -241,19 +248,19 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Envelope<'de>, M::Error> {
                 let mut envelope = Envelope::default();
                 while let Some(key) = map.next_key::<Key<'de>>()? {
-                    let slot = match &*key.0 {
-                        "v" => &mut envelope.v,
-                        "type" => &mut envelope.kind,
-                        "appended_at" => &mut envelope.appended_at,
-                        "t1" => &mut envelope.t1,
+                    let (name, slot) = match &*key.0 {
+                        "v" => ("v", &mut envelope.v),
+                        "type" => ("type", &mut envelope.kind),
+                        "appended_at" => ("appended_at", &mut envelope.appended_at),
+                        "t1" => ("t1", &mut envelope.t1),
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                             continue;
                         }
                     };
-                    // A key that comes twice is refused when the record itself is read; here the first stands.
-                    let value = map.next_value()?;
-                    slot.get_or_insert(value);
+                    if slot.replace(map.next_value()?).is_some() {
+                        envelope.twice = Some(name);
+                    }
                 }
                 Ok(envelope)
             }
@@ -266,39 +273,39 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Envelope<'a> {
-    fn append_time(&self) -> Option<Time> {
-        let integer = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<Option<i64>>(raw.get()).ok()).flatten();
-        let absent = self.appended_at.is_none_or(|raw| raw.get() == "null");
-        Time::checked(integer(if absent { self.t1 } else { self.appended_at })?)
+    fn append_time(&self) -> Result<Time, Refusal> {
+        let written = self.appended_at.filter(|raw| raw.get() != "null").map(|raw| ("appended_at", raw));
+        let (field, raw) = written.or(self.t1.map(|raw| ("t1", raw))).ok_or_else(|| malformed("missing field `appended_at`"))?;
+        let us = serde_json::from_str(raw.get());
+        time(field, us.map_err(|_| malformed(format!("`{field}` = {} is not an instant", excerpt(raw.get(), LONGEST_VALUE))))?)
     }
 
-    fn decode(&self, text: &'a str, appended_at: Option<Time>) -> Result<Record<'a>, Refusal> {
+    fn decode(&self, text: &'a str, appended_at: Result<Time, Refusal>) -> Result<Record<'a>, Refusal> {
+        if let Some(field) = self.twice {
+            return Err(malformed(format!("duplicate field `{field}`")));
+        }
         let v = self.v.ok_or_else(|| malformed("missing field `v`"))?;
         match serde_json::from_str::<i64>(v.get()) {
             Ok(VERSION) => {}
             Ok(v) if v > VERSION => {
                 return Err(Refusal::new(RefusalReason::NewerVersion, format!("`v` = {v}; this version reads {VERSION}")));
             }
-            _ => return Err(malformed(format!("`v` = {}; expected {VERSION}", excerpt(v.get())))),
+            _ => return Err(malformed(format!("`v` = {}; expected {VERSION}", excerpt(v.get(), LONGEST_VALUE)))),
         }
         let kind = self.kind.ok_or_else(|| malformed("missing field `type`"))?;
         let Ok(kind) = serde_json::from_str::<Cow<'_, str>>(kind.get()) else {
-            return Err(malformed(format!("`type` = {}; expected a string", excerpt(kind.get()))));
+            return Err(malformed(format!("`type` = {}; expected a string", excerpt(kind.get(), LONGEST_VALUE))));
         };
         if !matches!(&*kind, "sample" | "tick" | "claim" | "exclusion" | "catalogue") {
-            return Err(Refusal::new(RefusalReason::UnknownType, format!("`type` = \"{}\"", excerpt(&kind))));
+            return Err(Refusal::new(RefusalReason::UnknownType, format!("`type` = \"{}\"", excerpt(&kind, LONGEST_VALUE))));
         }
         if kind == "sample" {
-            let wire: WireSample<'_> = serde_json::from_str(text).map_err(malformed)?;
-            return decoded_sample(wire).record;
+            // First its shape: a sample that lacks `t1` is not said to lack `appended_at`.
+            return serde_json::from_str::<WireSample<'_>>(text).map_err(malformed)?.decoded(appended_at).record;
         }
-        let appended_at = match (appended_at, self.appended_at) {
-            (Some(appended_at), Some(_)) => appended_at,
-            (_, None) => return Err(malformed("missing field `appended_at`")),
-            (None, Some(raw)) => return Err(malformed(format!("`appended_at` = {} is not an instant", excerpt(raw.get())))),
-        };
+        let appended_at = appended_at?;
         match &*kind {
-            "tick" => serde_json::from_str::<WireTick>(text).map(|_| Record::Tick).map_err(malformed),
+            "tick" => Ok(Record::Tick),
             "claim" => serde_json::from_str::<WireClaim>(text).map_err(malformed)?.into_claim(appended_at).map(Record::Claim),
             "exclusion" => serde_json::from_str::<WireExclusion>(text).map_err(malformed)?.into_exclusion().map(Record::Exclusion),
             _ => serde_json::from_str::<WireCatalogue>(text).map_err(malformed).map(|wire| Record::Catalogue(wire.into())),
@@ -306,21 +313,20 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// At most forty characters of `text`: an error names what it met without repeating ten megabytes of it.
-fn excerpt(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(40) {
+/// So many characters of one value stand in an error.
+const LONGEST_VALUE: usize = 40;
+/// So many characters has an error of the parser's.
+const LONGEST_ERROR: usize = 300;
+
+/// The beginning of `text`: an error names what it met without repeating ten megabytes of it.
+fn excerpt(text: &str, longest: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(longest) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
         None => Cow::Borrowed(text),
     }
 }
 
 #[derive(Deserialize)]
-struct WireTick {
-    #[serde(rename = "appended_at")]
-    _appended_at: i64,
-}
-
-#[derive(Serialize, Deserialize)]
 struct WireSample<'a> {
     v: i64,
     #[serde(rename = "type", borrow)]
@@ -345,6 +351,17 @@ struct WireSample<'a> {
 }
 
 impl<'a> WireSample<'a> {
+    fn append_time(&self) -> Result<Time, Refusal> {
+        self.appended_at.map_or_else(|| time("t1", self.t1), |us| time("appended_at", us))
+    }
+
+    fn decoded(self, appended_at: Result<Time, Refusal>) -> Decoded<'a> {
+        Decoded {
+            appended_at: appended_at.as_ref().ok().copied(),
+            record: appended_at.and_then(|_| self.into_sample()).map(Record::Sample),
+        }
+    }
+
     fn into_sample(self) -> Result<Sample<'a>, Refusal> {
         for (field, us) in [("period_us", self.period_us), ("timeout_us", self.timeout_us)] {
             if us <= 0 || us > Sample::LONGEST_PERIOD.us() {
@@ -396,12 +413,12 @@ impl WireClaim {
         if resolved_at.is_some_and(|resolved_at| resolved_at <= opened_at) {
             return Err(Refusal::new(
                 RefusalReason::EmptyPeriod,
-                format!("claim {}: `resolved_at` is not after `opened_at`", excerpt(&self.id)),
+                format!("claim {}: `resolved_at` is not after `opened_at`", excerpt(&self.id, LONGEST_VALUE)),
             ));
         }
         for (field, instant) in [("opened_at", Some(opened_at)), ("resolved_at", resolved_at)] {
             if instant.is_some_and(|instant| instant > appended_at + Sample::WORST_CLOCK) {
-                let detail = format!("claim {}: `{field}` is later than its append time", excerpt(&self.id));
+                let detail = format!("claim {}: `{field}` is later than its append time", excerpt(&self.id, LONGEST_VALUE));
                 return Err(Refusal::new(RefusalReason::InTheFuture, detail));
             }
         }
@@ -440,7 +457,10 @@ impl WireExclusion {
     fn into_exclusion(self) -> Result<Exclusion, Refusal> {
         let (start, end) = (time("start", self.start)?, time("end", self.end)?);
         if start >= end {
-            return Err(Refusal::new(RefusalReason::EmptyPeriod, format!("exclusion {}: `end` is not after `start`", excerpt(&self.id))));
+            return Err(Refusal::new(
+                RefusalReason::EmptyPeriod,
+                format!("exclusion {}: `end` is not after `start`", excerpt(&self.id, LONGEST_VALUE)),
+            ));
         }
         Ok(Exclusion {
             id: (&*self.id).into(),
@@ -554,7 +574,7 @@ pub fn encode(record: &Record<'_>, details: Option<&SampleDetails>, appended_at:
             put("id", exclusion.id.as_str().into());
             put("rev", exclusion.rev.into());
             put("kind", exclusion.kind.as_str().into());
-            put("services", exclusion.services.iter().map(|service| service.as_str()).collect::<Vec<_>>().into());
+            put("services", exclusion.services.iter().map(crate::id::ServiceId::as_str).collect::<Vec<_>>().into());
             put("start", exclusion.start.us().into());
             put("end", exclusion.end.us().into());
             put("state", exclusion.state.clone().into());
@@ -577,3 +597,6 @@ pub fn encode(record: &Record<'_>, details: Option<&SampleDetails>, appended_at:
     }
     serde_json::Value::Object(object).to_string()
 }
+
+#[cfg(test)]
+mod tests;

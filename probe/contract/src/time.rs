@@ -33,6 +33,13 @@ impl Time {
         (Self::EARLIEST <= time && time <= Self::LATEST).then_some(time)
     }
 
+    /// Reads `2026-03-01T10:00:00+01:00` (RFC 3339, an offset is needed) or whole microseconds since the epoch.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let us = text.parse().ok().or_else(|| text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond));
+        us.and_then(Self::checked)
+    }
+
     /// The instant `us` microseconds after the epoch; the caller vouches that it lies in range.
     #[must_use]
     pub const fn from_us(us: i64) -> Self {
@@ -228,6 +235,15 @@ mod tests {
         assert_eq!(Span::parse("5y"), Err(SpanError::Shape));
         assert_eq!(Span::parse("99999999999999999999s"), Err(SpanError::TooLong));
         assert_eq!(Span::parse("9999999d"), Err(SpanError::TooLong));
+    }
+
+    #[test]
+    fn instants_read_with_an_offset_or_as_microseconds() {
+        let midnight = Time::from_us(1_767_222_000_000_000);
+        assert_eq!(Time::parse("2026-01-01T00:00:00+01:00"), Some(midnight));
+        assert_eq!(Time::parse("1767222000000000"), Some(midnight));
+        assert_eq!(Time::parse("2026-01-01T00:00:00"), None);
+        assert_eq!(Time::parse("9223372036854775807"), None);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub(super) struct Block<'a, T> {
     pub(super) id: Name<'a>,
     pub(super) span: Range<usize>,
     pub(super) since: Option<(Time, Range<usize>)>,
+    /// A `since` is written but no instant: its own problem, and the order of the versions is not known.
+    pub(super) unclear_since: bool,
     pub(super) body: T,
 }
 
@@ -64,18 +66,24 @@ pub(super) fn read_blocks<'a, T>(
     problems: &mut Problems,
     body: impl Fn(&mut Table<'a>, &mut Problems) -> T,
 ) -> Vec<Blocks<'a, T>> {
-    let Some(items) = root.get(key).and_then(|item| item.array("a list of tables", problems)) else { return Vec::new() };
+    let Some(list) = root.get(key) else { return Vec::new() };
+    let doubled = format!("begin every block with [[{key}]], in double brackets");
+    if list.table(what).is_some() {
+        problems.push(list.mismatch("a list of tables").help(doubled));
+        return Vec::new();
+    }
+    let Some(items) = list.array("a list of tables", problems) else { return Vec::new() };
     let mut groups: Vec<Blocks<'a, T>> = Vec::new();
     let mut places = std::collections::HashMap::new();
     for item in items {
         let Some(mut table) = item.table(what) else {
-            problems.push(
-                Problem::error(&item.span, format!("`{key}` must be a table"), "not a table").help(format!("begin a block with [[{key}]]")),
-            );
+            problems.push(item.mismatch("a list of tables").help(&doubled));
             continue;
         };
         let id = table.need("id", problems).and_then(|item| item.name(problems));
-        let since = table.get("since").and_then(|item| Some((item.instant(problems)?, item.span)));
+        let written = table.get("since");
+        let since = written.as_ref().and_then(|item| Some((item.instant(problems)?, item.span.clone())));
+        let unclear_since = written.is_some() && since.is_none();
         let body = body(&mut table, problems);
         let span = table.span.clone();
         table.finish(problems);
@@ -84,7 +92,7 @@ pub(super) fn read_blocks<'a, T>(
             groups.push(Vec::new());
             groups.len() - 1
         });
-        groups[place].push(Block { id, span, since, body });
+        groups[place].push(Block { id, span, since, unclear_since, body });
     }
     for group in &mut groups {
         put_in_order(group, problems);
@@ -97,7 +105,7 @@ fn put_in_order<T>(group: &mut Blocks<'_, T>, problems: &mut Problems) {
     for pair in group.windows(2) {
         let (earlier, later) = (&pair[0], &pair[1]);
         let since = |block: &Block<'_, T>| block.since.as_ref().map(|(since, _)| *since);
-        if since(earlier) == since(later) {
+        if since(earlier) == since(later) && !earlier.unclear_since && !later.unclear_since {
             let message = match since(earlier) {
                 Some(since) => format!("two versions of `{}` begin at {since}", later.id.text),
                 None => format!("two blocks of `{}` without `since`", later.id.text),
@@ -106,7 +114,6 @@ fn put_in_order<T>(group: &mut Blocks<'_, T>, problems: &mut Problems) {
             problems.push(problem.help("versions of one thing need different `since`; different things need different ids"));
         }
     }
-    group.dedup_by(|later, earlier| later.since.as_ref().map(|s| s.0) == earlier.since.as_ref().map(|s| s.0));
 }
 
 impl IndicatorBlock {
@@ -223,6 +230,14 @@ fn group(table: &mut Table<'_>, problems: &mut Problems) -> Option<String> {
 }
 
 impl<'a> NeedText<'a> {
+    /// Every name in it.
+    pub(super) fn for_each_name(&self, visit: &mut impl FnMut(&Name<'a>)) {
+        match self {
+            Self::Name(name) => visit(name),
+            Self::All(needs) | Self::Any(needs) | Self::AtLeast(_, needs) => needs.iter().for_each(|need| need.for_each_name(visit)),
+        }
+    }
+
     fn read(item: &Item<'a>, problems: &mut Problems) -> Option<Self> {
         const SHAPE: &str = "write a name, { all = […] }, { any = […] } or { at_least = k, of = […] }";
         let Some(mut table) = item.table("this `needs`") else {

@@ -1,9 +1,9 @@
 //! What an edit of the catalogue changes, and from when (SPEC §2 "Versions").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{Catalogue, Need, Plan, Versions};
+use super::{Catalogue, Need, Plan, ServiceIx, Versions};
 use crate::time::Time;
 
 /// One difference between two catalogues.
@@ -47,7 +47,7 @@ impl fmt::Display for Change {
             ChangeKind::Added => "added",
             ChangeKind::Removed => "removed",
             ChangeKind::Changed => "changed",
-            ChangeKind::ProbeOnly => "changed for the probe only",
+            ChangeKind::ProbeOnly => "changed for probes and people only",
         };
         match (self.kind, self.from) {
             (ChangeKind::Changed, Some(from)) => write!(f, "{}: {word} from {from}", self.what),
@@ -120,16 +120,27 @@ impl Catalogue {
     }
 
     fn service_views(&self) -> BTreeMap<&str, View> {
-        let view = |service: &super::Service| {
+        let view = |at: ServiceIx| {
+            let service = &self.services[at];
             let indicator = &self.indicators[service.indicator].id;
+            // Without `since`, measurement starts with the first sample of whatever any version reaches (SPEC §3.6).
+            let start = service.since.map_or_else(|| self.reached_targets(at).join(" "), |since| since.to_string());
             View {
-                always: format!("{indicator} {} {} {:?}", service.contractual, service.stable_up, service.since),
+                always: format!("{indicator} {} {} {start}", service.contractual, service.stable_up),
                 meaning: meaning(&service.needs, false, |need| self.need_text(need)),
                 until: Some(service.until.unwrap_or(Time::FOREVER)),
                 for_the_probe: service.group.clone(),
             }
         };
-        self.services.iter().map(|service| (service.id.as_str(), view(service))).collect()
+        (0..self.services.len()).map(|at| (self.services[at].id.as_str(), view(at))).collect()
+    }
+
+    fn reached_targets(&self, service: ServiceIx) -> Vec<String> {
+        let mut names = BTreeSet::new();
+        for need in self.reach(service).into_iter().flat_map(|at| self.services[at].needs.all()) {
+            need.for_each_leaf(&mut |leaf| names.extend(if let Need::Target(at) = leaf { Some(&self.targets[*at].id) } else { None }));
+        }
+        names.into_iter().map(|id| format!("{id:?}")).collect()
     }
 
     /// A need as text in which order does not matter, as it does not for its meaning.

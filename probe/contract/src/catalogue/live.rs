@@ -1,21 +1,37 @@
 //! What `vigie check` and the live programs ask for beyond SPEC §3 to §6 (SPEC §2, §1 for the retry, DESIGN §4 for groups).
 
-use super::block::{Block, TargetBlock, plural};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::block::{Block, Blocks, ServiceBlock, TargetBlock, plural};
 use super::problem::Problem;
 use super::read::Text;
-use super::table::Problems;
+use super::table::{Problems, nearest};
 use super::{Catalogue, Need, Plan};
 use crate::time::Span;
 
 /// A second attempt begins at least this long after the first (SPEC §1).
 const RETRY_AFTER: Span = Span::from_us(1_100_000);
 
-pub(super) fn check(catalogue: &Catalogue, text: &Text<'_>, problems: &mut Problems) {
+/// What each block must have, whatever the names in it stand for.
+pub(super) fn check_text(text: &Text<'_>, problems: &mut Problems) {
     for block in text.targets.iter().flatten() {
         check_probing(block, problems);
     }
-    check_declared(catalogue, text, problems);
-    check_services(catalogue, text, problems);
+    for block in text.vantages.iter().flatten().filter(|block| block.body.anchors.len() < 2) {
+        let span = block.body.anchors_span.as_ref().unwrap_or(&block.span);
+        let message = format!("vantage `{}` has {}", block.id.text, plural(block.body.anchors.len(), "anchor"));
+        let problem = Problem::error(span, message, "at least two are needed");
+        problems.push_absence(problem.help("without them, a cut-off probe cannot be told from an outage"));
+    }
+    check_declared(text, problems);
+    for blocks in &text.services {
+        check_measurement(blocks, problems);
+    }
+}
+
+/// What the whole must mean, once every name stands for something.
+pub(super) fn check_meaning(catalogue: &Catalogue, text: &Text<'_>, problems: &mut Problems) {
+    check_groups(catalogue, text, problems);
     check_anchors(catalogue, text, problems);
 }
 
@@ -39,26 +55,39 @@ fn check_probing(block: &Block<'_, TargetBlock<'_>>, problems: &mut Problems) {
     }
 }
 
-fn check_declared(catalogue: &Catalogue, text: &Text<'_>, problems: &mut Problems) {
+fn check_declared(text: &Text<'_>, problems: &mut Problems) {
+    let declared: BTreeSet<&str> = text.vantages.iter().map(|blocks| blocks[0].id.text).collect();
+    let mut suggestions = 0..100;
     for name in text.targets.iter().flatten().flat_map(|block| &block.body.vantages) {
-        if catalogue.vantages.iter().any(|vantage| !vantage.declared && vantage.id.as_str() == name.text) {
-            let problem = Problem::error(&name.span, format!("vantage `{}` is not declared", name.text), "a silent voter, if it is a typo");
-            let declared = catalogue.vantages.iter().filter(|vantage| vantage.declared).map(|vantage| vantage.id.as_str());
-            problems.push_absence(problem.help(match super::table::nearest(name.text, declared) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("add [[vantage]] with id = \"{}\" and its anchors", name.text),
-            }));
+        if declared.contains(name.text) {
+            continue;
         }
+        let problem = Problem::error(&name.span, format!("vantage `{}` is not declared", name.text), "a silent voter, if it is a typo");
+        // Comparing every name with every other is for people, who do not read the hundredth.
+        let near = suggestions.next().and_then(|_| nearest(name.text, declared.iter().copied()));
+        problems.push_absence(problem.help(match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("add [[vantage]] with id = \"{}\" and its anchors", name.text),
+        }));
     }
 }
 
-fn check_services(catalogue: &Catalogue, text: &Text<'_>, problems: &mut Problems) {
+fn check_measurement(blocks: &Blocks<'_, ServiceBlock<'_>>, problems: &mut Problems) {
+    let (first, last) = (&blocks[0], blocks.len() - 1);
+    let contractual = first.body.contractual.as_ref().is_none_or(|(contractual, _)| *contractual);
+    if contractual && first.since.is_none() && !first.unclear_since {
+        let problem = Problem::error(&first.span, format!("contractual service `{}` has no `since`", first.id.text), "`since` is missing");
+        problems.push_absence(problem.help("write the instant from which the contract measures it, or `contractual = false`"));
+    }
+    for (_, span) in blocks[..last].iter().filter_map(|block| block.body.until.as_ref()) {
+        let problem = Problem::warning(span, format!("this `until` does not end service `{}`", first.id.text), "a later version follows");
+        problems.push(problem.note(&blocks[last].span, "the last version").help("a service ends by the `until` of its last version"));
+    }
+}
+
+fn check_groups(catalogue: &Catalogue, text: &Text<'_>, problems: &mut Problems) {
     for (service, blocks) in catalogue.services.iter().zip(&text.services) {
         let first = &blocks[0];
-        if service.contractual && service.since.is_none() {
-            let problem = Problem::error(&first.span, format!("contractual service `{}` has no `since`", service.id), "`since` is missing");
-            problems.push_absence(problem.help("write the instant from which the contract measures it, or `contractual = false`"));
-        }
         for need in service.needs.all() {
             need.for_each_leaf(&mut |leaf| {
                 let (id, group) = match leaf {
@@ -81,20 +110,11 @@ fn check_anchors(catalogue: &Catalogue, text: &Text<'_>, problems: &mut Problems
     let accounted = accounted_targets(catalogue);
     let mut all_inside = true;
     let mut first_anchors = None;
-    for block in text.vantages.iter().flatten() {
-        let anchors = &block.body.anchors;
-        let span = block.body.anchors_span.as_ref().unwrap_or(&block.span);
-        first_anchors = first_anchors.or(Some(span));
-        if anchors.len() < 2 {
-            let problem = Problem::error(
-                span,
-                format!("vantage `{}` has {}", block.id.text, plural(anchors.len(), "anchor")),
-                "at least two are needed",
-            );
-            problems.push_absence(problem.help("without them, a cut-off probe cannot be told from an outage"));
-        }
-        for anchor in anchors {
-            let Some(target) = catalogue.targets.iter().position(|target| target.id.as_str() == anchor.text) else { continue };
+    let places: BTreeMap<&str, usize> = catalogue.targets.iter().enumerate().map(|(place, target)| (target.id.as_str(), place)).collect();
+    for body in text.vantages.iter().flatten().map(|block| &block.body).filter(|body| !body.anchors.is_empty()) {
+        first_anchors = first_anchors.or(body.anchors_span.as_ref());
+        for anchor in &body.anchors {
+            let Some(&target) = places.get(anchor.text) else { continue };
             all_inside &= !catalogue.targets[target].plan.all().any(is_outside);
             if !accounted[target] {
                 let problem = Problem::error(

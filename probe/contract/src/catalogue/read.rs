@@ -38,6 +38,8 @@ impl Catalogue {
         let catalogue = read_root(&root, strictness, &mut problems);
         let mut problems = problems.list;
         problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+        // What is wrong with a definition is found again at each of its uses.
+        problems.dedup();
         match catalogue {
             Some(catalogue) if problems.iter().all(|problem| problem.severity == Severity::Warning) => Ok((catalogue, problems)),
             _ => Err(problems),
@@ -67,21 +69,25 @@ fn read_root(root: &toml::Spanned<DeTable<'_>>, strictness: Strictness, problems
     root.finish(problems);
     // Without a time zone the rest is still looked through, so that all mistakes come at once.
     let (calendar, has_calendar) = (calendar.clone().or_else(|| Calendar::of_zone("UTC"))?, calendar.is_some());
+    if strictness == Strictness::Live {
+        live::check_text(&text, problems);
+    }
     let catalogue = Resolver::new(&text, &calendar, has_calendar).resolve(stable_up.unwrap_or_default(), problems);
     let (indicators, vantages, targets, services) = catalogue?;
+    // A default stands for what could not be read: its problem refuses the catalogue, after the rest has been looked through.
     let catalogue = Catalogue {
         tenant,
         calendar,
-        settle: settle?,
-        claim_horizon: claim_horizon?,
-        late_horizon: late_horizon?,
+        settle: settle.unwrap_or_default(),
+        claim_horizon: claim_horizon.unwrap_or_default(),
+        late_horizon: late_horizon.unwrap_or_default(),
         indicators,
         vantages,
         targets,
         services,
     };
     if strictness == Strictness::Live {
-        live::check(&catalogue, &text, problems);
+        live::check_meaning(&catalogue, &text, problems);
     }
     Some(catalogue)
 }
@@ -129,8 +135,8 @@ impl<'a> Resolver<'a> {
         let undeclared = self.undeclared_vantages();
         let targets: Vec<_> = self.text.targets.iter().map(|group| self.target(group, problems)).collect();
         let services: Vec<_> = self.text.services.iter().map(|group| self.service(group, stable_up, problems)).collect();
+        self.refuse_cycles(problems);
         let services: Vec<Service> = services.into_iter().collect::<Option<_>>()?;
-        self.refuse_cycles(&services, problems);
         let mut vantages: Vec<Vantage> = vantages.into_iter().collect::<Option<_>>()?;
         vantages.extend(undeclared);
         Some((indicators, vantages, targets.into_iter().collect(), services))
@@ -272,22 +278,15 @@ impl<'a> Resolver<'a> {
     }
 
     /// Services whose expressions need each other, in whatever version, have no meaning.
-    fn refuse_cycles(&self, services: &[Service], problems: &mut Problems) {
-        let needed_by = |service: &Service| {
-            let mut inner = Vec::new();
-            for need in service.needs.all() {
-                need.for_each_leaf(&mut |leaf| inner.extend(if let Need::Service(at) = leaf { Some(*at) } else { None }));
-            }
-            inner
-        };
+    fn refuse_cycles(&self, problems: &mut Problems) {
+        let needs: Vec<Vec<usize>> = self.text.services.iter().map(|group| self.needed_services(group)).collect();
         // Kahn's: take away, again and again, what needs nothing that is left.
-        let needs: Vec<Vec<usize>> = services.iter().map(needed_by).collect();
-        let mut users = vec![Vec::new(); services.len()];
+        let mut users = vec![Vec::new(); needs.len()];
         for (service, inner) in needs.iter().enumerate() {
             inner.iter().for_each(|&inner| users[inner].push(service));
         }
         let mut open: Vec<usize> = needs.iter().map(Vec::len).collect();
-        let mut free: Vec<usize> = (0..services.len()).filter(|&service| open[service] == 0).collect();
+        let mut free: Vec<usize> = (0..needs.len()).filter(|&service| open[service] == 0).collect();
         while let Some(service) = free.pop() {
             for &user in &users[service] {
                 open[user] -= 1;
@@ -296,27 +295,43 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
-        if let Some(start) = (0..services.len()).find(|&service| open[service] > 0) {
-            let ring = ring_from(start, &needs, &open);
-            let names: Vec<_> = ring.iter().map(|&service| services[service].id.as_str()).collect();
-            let span = &self.text.services[ring[0]][0].id.span;
-            let problem =
-                Problem::error(span, format!("services need each other: {} → {}", names.join(" → "), names[0]), "part of a cycle");
+        for ring in rings(&needs, &open) {
+            let names: Vec<_> = ring.iter().take(8).map(|&service| self.text.services[service][0].id.text).collect();
+            let more = if ring.len() > names.len() { format!(" → … {} services …", ring.len()) } else { String::new() };
+            let message = format!("services need each other: {}{more} → {}", names.join(" → "), names[0]);
+            let problem = Problem::error(&self.text.services[ring[0]][0].id.span, message, "part of a cycle");
             problems.push(problem.help("take one of these needs away"));
         }
     }
+
+    fn needed_services(&self, group: &Blocks<'a, ServiceBlock<'a>>) -> Vec<usize> {
+        let mut inner = Vec::new();
+        for need in group.iter().filter_map(|block| block.body.needs.as_ref()) {
+            need.for_each_name(&mut |name| inner.extend(self.services.get(name.text)));
+        }
+        inner
+    }
 }
 
-/// Follows needs among the services that are left until one comes again: that is a cycle.
-fn ring_from(start: usize, needs: &[Vec<usize>], open: &[usize]) -> Vec<usize> {
-    let mut path = vec![start];
-    while let Some(&next) = path.last().and_then(|&last| needs[last].iter().find(|&&inner| open[inner] > 0)) {
-        if let Some(first) = path.iter().position(|&service| service == next) {
-            return path.split_off(first);
+/// Among the services that are left, each of which needs another one that is: follows needs until one comes again, which is a cycle.
+fn rings(needs: &[Vec<usize>], open: &[usize]) -> Vec<Vec<usize>> {
+    let mut rings = Vec::new();
+    let mut walk_of = vec![None; needs.len()];
+    for start in (0..needs.len()).filter(|&service| open[service] > 0) {
+        let (mut path, mut next) = (Vec::new(), Some(start));
+        while let Some(at) = next.filter(|&at| walk_of[at].is_none()) {
+            walk_of[at] = Some(start);
+            path.push(at);
+            next = needs[at].iter().copied().find(|&inner| open[inner] > 0);
         }
-        path.push(next);
+        if let Some(first) = path.iter().position(|&at| next == Some(at)) {
+            let mut ring = path.split_off(first);
+            let lowest = ring.iter().enumerate().min_by_key(|(_, service)| **service).map_or(0, |(place, _)| place);
+            ring.rotate_left(lowest);
+            rings.push(ring);
+        }
     }
-    path
+    rings
 }
 
 fn versions<A, B>(group: &Blocks<'_, A>, mut body: impl FnMut(&A) -> Option<B>) -> Option<Versions<B>> {
@@ -324,7 +339,9 @@ fn versions<A, B>(group: &Blocks<'_, A>, mut body: impl FnMut(&A) -> Option<B>) 
     let mut bodies = bodies.into_iter();
     let first = bodies.next().flatten();
     let later = group[1..].iter().zip(bodies).map(|(block, body)| Some((block.since.as_ref()?.0, body?))).collect::<Option<Vec<_>>>();
-    Some(Versions::new(first?, later?))
+    let (first, later) = (first?, later?);
+    // Two versions that begin together are refused already.
+    later.is_sorted_by(|a, b| a.0 < b.0).then(|| Versions::new(first, later))
 }
 
 fn find(index: &Index<'_>, name: &Name<'_>, what: &str, problems: &mut Problems) -> Option<usize> {

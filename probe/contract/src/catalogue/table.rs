@@ -1,5 +1,7 @@
 //! Reading one TOML table: every value is asked for by key and type, and what is missing, misshapen or unknown becomes a [`Problem`].
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -94,13 +96,9 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn mismatch(&self, expected: &str, problems: &mut Problems) {
+    pub(super) fn mismatch(&self, expected: &str) -> Problem {
         let found = self.value.type_str();
-        problems.push(Problem::error(
-            &self.span,
-            format!("`{}` must be {expected}", self.key),
-            format!("expected {expected}, found {found}"),
-        ));
+        Problem::error(&self.span, format!("`{}` must be {expected}", self.key), format!("expected {expected}, found {found}"))
     }
 
     pub(super) fn wrong(&self, message: impl Into<String>, label: impl Into<String>) -> Problem {
@@ -110,7 +108,7 @@ impl<'a> Item<'a> {
     pub(super) fn string(&self, problems: &mut Problems) -> Option<&'a str> {
         let text = self.value.as_str();
         if text.is_none() {
-            self.mismatch("a string", problems);
+            problems.push(self.mismatch("a string"));
         }
         text
     }
@@ -128,14 +126,14 @@ impl<'a> Item<'a> {
     pub(super) fn boolean(&self, problems: &mut Problems) -> Option<bool> {
         let value = self.value.as_bool();
         if value.is_none() {
-            self.mismatch("`true` or `false`", problems);
+            problems.push(self.mismatch("`true` or `false`"));
         }
         value
     }
 
     pub(super) fn count(&self, problems: &mut Problems) -> Option<usize> {
         let Some(integer) = integer(self.value) else {
-            self.mismatch("a whole number", problems);
+            problems.push(self.mismatch("a whole number"));
             return None;
         };
         let count = usize::try_from(integer).ok();
@@ -147,7 +145,7 @@ impl<'a> Item<'a> {
 
     pub(super) fn array(&self, expected: &str, problems: &mut Problems) -> Option<Vec<Item<'a>>> {
         let Some(array) = self.value.as_array() else {
-            self.mismatch(expected, problems);
+            problems.push(self.mismatch(expected));
             return None;
         };
         Some(array.iter().map(|value| Item { key: self.key, span: value.span(), value: value.get_ref() }).collect())
@@ -155,16 +153,19 @@ impl<'a> Item<'a> {
 
     /// A list of different names.
     pub(super) fn names(&self, problems: &mut Problems) -> Option<Vec<Name<'a>>> {
-        let items = self.array("a list of names", problems)?;
-        let mut names: Vec<Name<'a>> = Vec::with_capacity(items.len());
-        for item in &items {
+        let mut names: Vec<Name<'a>> = Vec::new();
+        let mut places = HashMap::new();
+        for item in self.array("a list of names", problems)? {
             let Some(name) = item.name(problems) else { continue };
-            match names.iter().find(|other| other.text == name.text) {
-                Some(other) => {
+            match places.entry(name.text) {
+                Entry::Occupied(first) => {
                     let problem = Problem::error(&name.span, format!("`{}` names `{}` twice", self.key, name.text), "again here");
-                    problems.push(problem.note(&other.span, "first here").help("each counts once: remove one"));
+                    problems.push(problem.note(first.get(), "first here").help("each counts once: remove one"));
                 }
-                None => names.push(name),
+                Entry::Vacant(place) => {
+                    place.insert(name.span.clone());
+                    names.push(name);
+                }
             }
         }
         Some(names)
@@ -176,7 +177,7 @@ impl<'a> Item<'a> {
             (Some(text), _) => Span::parse(text),
             (None, Some(us)) => Span::checked(us),
             (None, None) => {
-                self.mismatch("a duration such as \"10s\", or whole microseconds", problems);
+                problems.push(self.mismatch("a duration such as \"10s\", or whole microseconds"));
                 return None;
             }
         };
@@ -209,7 +210,7 @@ impl<'a> Item<'a> {
             (None, None) => None,
         };
         let Some(datetime) = datetime else {
-            self.mismatch("a date-time such as 2026-01-01T00:00:00+01:00", problems);
+            problems.push(self.mismatch("a date-time such as 2026-01-01T00:00:00+01:00"));
             return None;
         };
         let (Some(date), Some(time), Some(offset)) = (datetime.date, datetime.time, datetime.offset) else {
@@ -239,7 +240,7 @@ impl<'a> Item<'a> {
             _ => None,
         };
         if text.is_none() {
-            self.mismatch("a decimal number or string such as \"99.99\"", problems);
+            problems.push(self.mismatch("a decimal number or string such as \"99.99\""));
         }
         text
     }
@@ -251,7 +252,7 @@ impl<'a> Item<'a> {
     /// A table whose meaning is somebody else's, as JSON.
     pub(super) fn json(&self, problems: &mut Problems) -> Option<serde_json::Value> {
         if !self.value.is_table() {
-            self.mismatch("a table", problems);
+            problems.push(self.mismatch("a table"));
             return None;
         }
         let json = json(self.value);

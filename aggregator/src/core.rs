@@ -9,6 +9,7 @@ mod adopt;
 mod agenda;
 mod bits;
 mod chunk;
+mod derive;
 mod digest;
 pub mod engine;
 pub mod gate;

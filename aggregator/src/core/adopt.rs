@@ -1,14 +1,17 @@
 //! A new catalogue: what is known is carried over by name, and derived anew from where it means something else (SPEC §1, §2).
 
 use rustc_hash::FxHashMap;
-use vigie_contract::catalogue::{Catalogue, ChangeKind, Strictness};
+use vigie_contract::catalogue::{Catalogue, ChangeKind, Service, Strictness};
 use vigie_contract::record::CatalogueRecord;
 use vigie_contract::{Refusal, RefusalReason, Time};
 
 use super::agenda::Agenda;
 use super::digest::sha256_hex;
 use super::engine::{Effects, Engine, ServiceState, Waiting};
+use super::line::WindowLine;
 use super::service::Reach;
+use super::version::window_line;
+use super::window::{Published, Status, View};
 
 impl Waiting {
     pub(super) fn refusal(&self) -> Refusal {
@@ -56,6 +59,7 @@ impl Engine {
             }
             None => Vec::new(),
         };
+        let orphans = self.orphans_of(&catalogue);
         self.vantage_ix = catalogue.vantages.iter().enumerate().map(|(ix, vantage)| (vantage.id.clone(), ix)).collect();
         let old_targets = std::mem::replace(&mut self.target_ix, index(catalogue.targets.iter().map(|target| target.id.clone())));
         let old_services = std::mem::replace(&mut self.service_ix, index(catalogue.services.iter().map(|service| service.id.clone())));
@@ -83,6 +87,7 @@ impl Engine {
             let old = old_services.get(&service.id).map(|&old| std::mem::take(&mut services[old])).unwrap_or_default();
             self.services.push(ServiceState { reach: Reach::of(&catalogue, ix), ..old });
         }
+        self.orphans.extend(orphans);
         self.users = vec![Vec::new(); catalogue.targets.len()];
         for (service, state) in self.services.iter().enumerate() {
             state.reach.targets.iter().for_each(|&target| self.users[target].push(service));
@@ -100,11 +105,31 @@ impl Engine {
         self.release_waiting(effects);
     }
 
+    /// The published windows of services that `new` no longer has: they vanish with them.
+    fn orphans_of(&self, new: &Catalogue) -> Vec<WindowLine> {
+        let Some(old) = &self.catalogue else { return Vec::new() };
+        let kept = |service: &Service| new.services.iter().any(|other| other.id == service.id);
+        let gone = old.services.iter().enumerate().filter(|(_, service)| !kept(service));
+        let windows = |(ix, service): (usize, &Service)| {
+            let line = |view: &View<'_>, window: &Published| {
+                let gone = Published { status: Status::Retracted, ..window.clone() };
+                window_line(old, service, &gone, &view.lengths(window))
+            };
+            self.with_view(ix, |view| self.published(ix).map(|window| line(view, window)).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        gone.flat_map(windows).collect()
+    }
+
     /// Takes in the samples whose target and vantage are known now.
     fn release_waiting(&mut self, effects: &mut Effects) {
         for waiting in std::mem::take(&mut self.waiting) {
             match (self.target_ix.get(&waiting.target).copied(), self.vantage_ix.get(&waiting.vantage).copied()) {
                 (Some(target), Some(vantage)) => {
+                    let refused = self.too_late(waiting.appended_at, waiting.entry.stamp, &waiting.target, &waiting.vantage);
+                    if let Some(refusal) = refused {
+                        effects.refusals.push(refusal);
+                        continue;
+                    }
                     let mut entry = waiting.entry;
                     entry.run = self.intern(waiting.run.as_str());
                     let refused = self.take_entry(target, vantage, entry, effects).err();

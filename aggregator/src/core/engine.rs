@@ -5,24 +5,25 @@
 //! time changes is marked by [`Agenda`]: nothing is looked at while nothing can happen to it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 
 use rustc_hash::FxHashMap;
 use vigie_contract::catalogue::{Catalogue, ServiceIx, TargetIx, VantageIx};
 use vigie_contract::record::CatalogueRecord;
 use vigie_contract::{
-    Claim, ClaimId, ClaimState, ExclusionId, Outcome, Record, Refusal, RefusalReason, RunId, Sample, ServiceId, Span, TargetId, Time,
-    VantageId,
+    Claim, ClaimId, ExclusionId, Outcome, Record, Refusal, RefusalReason, RunId, Sample, ServiceId, Span, TargetId, Time, VantageId,
 };
 
 use super::account::Revision;
 use super::agenda::{Agenda, Item};
 use super::gate::{Anchors, Gates};
-use super::service::{Reach, Scope, Verdict, influence_end};
+use super::line::WindowLine;
+use super::service::{Reach, Scope, Verdict};
 use super::state::Steps;
 use super::target::{Evidence, Level};
 use super::track::{Entry, Insertion, Track};
 use super::version::{Version, version_number};
-use super::window::{self, Clock, Outage, Published, Tally, View};
+use super::window::{Outage, Published, Tally, View};
 
 /// How many samples wait for a catalogue that knows their target and vantage.
 pub const MOST_WAITING: usize = 10_000;
@@ -81,6 +82,7 @@ pub(super) struct Waiting {
     pub(super) vantage: VantageId,
     pub(super) run: RunId,
     pub(super) entry: Entry,
+    pub(super) appended_at: Time,
 }
 
 /// What the engine holds of one service.
@@ -127,8 +129,12 @@ pub struct Engine {
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) agenda: Agenda,
     /// What this step may change, from where to where.
-    dirty_targets: BTreeMap<TargetIx, (Time, Time)>,
+    pub(super) dirty_targets: BTreeMap<TargetIx, (Time, Time)>,
     pub(super) dirty_services: BTreeMap<ServiceIx, (Time, Time)>,
+    /// The frontier at which everything was derived last.
+    pub(super) derived_to: Time,
+    /// Windows of services that a new catalogue no longer has.
+    pub(super) orphans: Vec<WindowLine>,
     pub(super) next_pruning: Time,
 }
 
@@ -144,7 +150,7 @@ impl Anchors for SeenFrom<'_> {
     }
 }
 
-fn widen<K: Ord>(dirty: &mut BTreeMap<K, (Time, Time)>, key: K, from: Time, to: Time) {
+pub(super) fn widen<K: Ord>(dirty: &mut BTreeMap<K, (Time, Time)>, key: K, from: Time, to: Time) {
     let hull = dirty.entry(key).or_insert((from, to));
     *hull = (hull.0.min(from), hull.1.max(to));
 }
@@ -178,6 +184,8 @@ impl Engine {
             agenda: Agenda::default(),
             dirty_targets: BTreeMap::new(),
             dirty_services: BTreeMap::new(),
+            derived_to: Time::BEGINNING,
+            orphans: Vec::new(),
             next_pruning: Time::BEGINNING,
         };
         if let Some(catalogue) = catalogue {
@@ -273,7 +281,7 @@ impl Engine {
         self.derive_anew(Time::BEGINNING);
     }
 
-    fn now_frontier(&self) -> Time {
+    pub(super) fn now_frontier(&self) -> Time {
         self.now - self.catalogue.as_ref().map_or(Span::ZERO, |catalogue| catalogue.settle)
     }
 
@@ -328,11 +336,9 @@ impl Engine {
     }
 
     fn take_sample(&mut self, appended_at: Time, sample: &Sample<'_>, effects: &mut Effects) -> Result<(), Refusal> {
-        let late_horizon = self.catalogue.as_ref().map_or(Span::LONGEST, |catalogue| catalogue.late_horizon);
         let stamp = sample.stamp();
-        if appended_at - stamp > late_horizon {
-            let detail = format!("{}, {} seq {}: stamped {stamp}, appended {appended_at}", sample.target, sample.vantage, sample.seq);
-            return Err(Refusal::new(RefusalReason::TooLate, detail));
+        if let Some(refusal) = self.too_late(appended_at, stamp, &sample.target, &sample.vantage) {
+            return Err(refusal);
         }
         let run = self.intern(&sample.run);
         let entry = Entry {
@@ -347,7 +353,7 @@ impl Engine {
         let known = self.target_ix.get(&*sample.target).copied().zip(self.vantage_ix.get(&*sample.vantage).copied());
         let Some((target, vantage)) = known else {
             let names = (TargetId::from(&*sample.target), VantageId::from(&*sample.vantage));
-            self.waiting.push_back(Waiting { target: names.0, vantage: names.1, run: RunId::from(&*sample.run), entry });
+            self.waiting.push_back(Waiting { target: names.0, vantage: names.1, run: RunId::from(&*sample.run), entry, appended_at });
             if self.waiting.len() > MOST_WAITING
                 && let Some(oldest) = self.waiting.pop_front()
             {
@@ -356,6 +362,14 @@ impl Engine {
             return Ok(());
         };
         self.take_entry(target, vantage, entry, effects)
+    }
+
+    /// Whether a sample came after the late horizon; without a catalogue nobody can say yet.
+    pub(super) fn too_late(&self, appended_at: Time, stamp: Time, target: &impl Display, vantage: &impl Display) -> Option<Refusal> {
+        let late_horizon = self.catalogue.as_ref()?.late_horizon;
+        let detail =
+            || format!("target {target}, vantage {vantage}: stamped {stamp}, appended {appended_at}, more than {late_horizon} later");
+        (appended_at - stamp > late_horizon).then(|| Refusal::new(RefusalReason::TooLate, detail()))
     }
 
     pub(super) fn intern(&mut self, run: &str) -> u32 {
@@ -457,7 +471,7 @@ impl Engine {
         }
     }
 
-    fn revise_gates(&mut self, vantage: VantageIx, from: Time, to: Time) {
+    pub(super) fn revise_gates(&mut self, vantage: VantageIx, from: Time, to: Time) {
         let Some(catalogue) = &self.catalogue else { return };
         let seen = SeenFrom { tracks: &self.tracks, vantage };
         let differing = self.gates[vantage].revise(&catalogue.vantages[vantage].anchors, &seen, from, to);
@@ -518,180 +532,6 @@ impl Engine {
             gates: &self.gates,
             frontier: self.frontier,
         })
-    }
-
-    /// Derives what is marked, level by level.
-    pub(super) fn derive(&mut self, number: u64, effects: &mut Effects) {
-        for (target, (from, to)) in std::mem::take(&mut self.dirty_targets) {
-            self.derive_target(target, from, to);
-        }
-        for (service, (from, to)) in std::mem::take(&mut self.dirty_services) {
-            self.derive_service(service, from, to, number, effects);
-        }
-    }
-
-    fn derive_target(&mut self, target: TargetIx, from: Time, to: Time) {
-        let mut levels = std::mem::take(&mut self.levels[target]);
-        let Some(evidence) = self.evidence(target) else { return };
-        let changed = evidence.revise(&mut levels, from, to);
-        let steady_until = evidence.steady_until();
-        self.agenda.set(Item::Target(target), steady_until);
-        self.levels[target] = levels;
-        if let Some((from, to)) = changed {
-            let to = influence_end(&self.levels[target], to).min(self.frontier);
-            for &service in &self.users[target] {
-                widen(&mut self.dirty_services, service, from, to);
-            }
-        }
-    }
-
-    /// Start of a service's measurement: written, or the earliest evidence that it reaches (3.6).
-    pub(super) fn since(&self, service: ServiceIx) -> Option<Time> {
-        let written = self.catalogue.as_ref()?.services[service].since;
-        written.or_else(|| self.services[service].reach.targets.iter().filter_map(|&target| self.first_evidence[target]).min())
-    }
-
-    /// The claims of a service that are not rejected.
-    pub(super) fn claims_of(&self, service: &ServiceId) -> Vec<&Claim> {
-        let claims = self.claims.values().map(|fact| &fact.fact);
-        claims.filter(|claim| claim.service == *service && claim.state != ClaimState::Rejected).collect()
-    }
-
-    pub(super) fn clock(&self, service: ServiceIx) -> Option<Clock> {
-        let catalogue = self.catalogue.as_ref()?;
-        let definition = &catalogue.services[service];
-        Some(Clock {
-            frontier: self.frontier,
-            since: self.since(service),
-            until: definition.until,
-            stable_up: definition.stable_up,
-            claim_horizon: catalogue.claim_horizon,
-        })
-    }
-
-    fn derive_service(&mut self, service: ServiceIx, from: Time, to: Time, number: u64, effects: &mut Effects) {
-        let Some(clock) = self.clock(service) else { return };
-        let mut state = std::mem::take(&mut self.services[service]);
-        self.refresh(service, &mut state, &clock, (from, to.min(self.frontier)), number, effects);
-        self.services[service] = state;
-    }
-
-    fn refresh(
-        &mut self,
-        service: ServiceIx,
-        state: &mut ServiceState,
-        clock: &Clock,
-        span: (Time, Time),
-        number: u64,
-        effects: &mut Effects,
-    ) {
-        let Some(catalogue) = &self.catalogue else { return };
-        let definition = &catalogue.services[service];
-        let claims = self.claims_of(&definition.id);
-        let mut returns: Vec<_> = claims.iter().filter_map(|claim| claim.confirmed_return()).collect();
-        returns.sort_unstable();
-        let scope = Scope { catalogue, ix: service, since: clock.since, returns: &returns, reach: &state.reach };
-        let (from, to) = span;
-        let mut before = Steps::default();
-        let mut hull = None;
-        if from < to {
-            let revised = scope.verdicts(&self.levels, from, to);
-            before = state.verdicts.part(from, to);
-            let to = if to >= self.frontier { Time::FOREVER } else { to };
-            if let Some((from, to)) = state.verdicts.splice(from, to, &revised) {
-                state.tally.revise(from);
-                hull = Some(window::revise(&mut state.outages, &state.verdicts, clock, from, to.min(self.frontier)));
-            }
-        }
-        let view = View { verdicts: &state.verdicts, outages: &state.outages, claims: &claims, clock: *clock };
-        // Claims join windows that lie far apart; without any, only what changed is looked at, and what may close by itself.
-        let (low, high) = if claims.is_empty() && !state.had_claims {
-            let last = state.published.last_key_value().filter(|(_, last)| last.end.is_none()).map(|(onset, _)| *onset);
-            let (low, high) = hull.unwrap_or((self.frontier, self.frontier));
-            (last.map_or(low, |last| last.min(low)), high)
-        } else {
-            (Time::BEGINNING, Time::FOREVER)
-        };
-        let mut revised = view.published(low, high);
-        let mut old: BTreeMap<Time, Published> = BTreeMap::new();
-        while let Some((&onset, window)) = state.published.range(..=high).next_back() {
-            if window.end.unwrap_or(self.frontier) < low {
-                break;
-            }
-            old.extend(state.published.remove_entry(&onset));
-        }
-        for (onset, window) in &revised {
-            let end = window.end.unwrap_or(self.frontier);
-            let has_new_boundary = || state.verdicts.differs(&before, (*onset).max(from), end.min(to), Verdict::is_alike);
-            if old.get(onset) != Some(window) || has_new_boundary() {
-                let lengths = view.lengths_with(window, &mut state.tally);
-                effects.versions.push(Version::published(&view, catalogue, definition, window, &lengths, number));
-            }
-        }
-        for (onset, window) in &old {
-            if !revised.contains_key(onset) {
-                let successor = view.successor(&revised, window);
-                effects.versions.push(Version::retracted(&view, catalogue, definition, window, successor, number));
-            }
-        }
-        state.published.append(&mut revised);
-        state.had_claims = !claims.is_empty();
-        state.refreshed_to = self.frontier;
-        let due = scope.next_edge(self.frontier).into_iter().chain(view.next_edge()).min();
-        self.agenda.set(Item::Service(service), due.unwrap_or(Time::FOREVER));
-    }
-
-    /// After a snapshot was read back: derives what follows from the targets' levels, and when to look again.
-    pub(super) fn resume(&mut self) {
-        self.agenda = Agenda::default();
-        self.dirty_targets.clear();
-        self.dirty_services.clear();
-        for target in 0..self.tracks.len() {
-            let steady_until = self.evidence(target).map_or(Time::FOREVER, |evidence| evidence.steady_until());
-            self.agenda.set(Item::Target(target), steady_until);
-        }
-        for vantage in 0..self.gates.len() {
-            if let Some(next) = self.gates[vantage].next(self.frontier) {
-                self.agenda.set(Item::Vantage(vantage), next.a);
-            }
-        }
-        let mut published_before = Effects::default();
-        for service in 0..self.services.len() {
-            self.derive_service(service, Time::BEGINNING, Time::FOREVER, 0, &mut published_before);
-        }
-    }
-
-    /// Derives everything from `from` on, whatever was derived before.
-    pub(super) fn derive_anew(&mut self, from: Time) {
-        for vantage in 0..self.gates.len() {
-            self.revise_gates(vantage, from, self.frontier);
-        }
-        for target in 0..self.tracks.len() {
-            self.derive_target(target, from, Time::FOREVER);
-        }
-        let mut unpublished = Effects::default();
-        for service in 0..self.services.len() {
-            self.derive_service(service, Time::BEGINNING, self.frontier, 0, &mut unpublished);
-        }
-        self.dirty_targets.clear();
-        self.dirty_services.clear();
-    }
-
-    /// After the catalogue changed: derives everything from `from` on, and all services, in this step.
-    pub(super) fn rederive_from(&mut self, from: Time) {
-        if self.settings.pace == Pace::Batch {
-            return;
-        }
-        self.frontier = self.now_frontier();
-        for vantage in 0..self.gates.len() {
-            self.revise_gates(vantage, from.min(self.frontier), self.frontier);
-        }
-        for target in 0..self.tracks.len() {
-            widen(&mut self.dirty_targets, target, from.min(self.frontier - Span::from_us(1)), Time::FOREVER);
-        }
-        for service in 0..self.services.len() {
-            widen(&mut self.dirty_services, service, Time::BEGINNING, Time::FOREVER);
-        }
     }
 
     /// Forgets what can no longer be revised: samples after the late horizon, states after thirteen months.

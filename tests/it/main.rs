@@ -1,1 +1,4 @@
-fn main() {}
+//! Everything that is tested across crates.
+
+mod prefix;
+mod properties;

@@ -1,0 +1,103 @@
+//! After every record the engine says what a batch of the same prefix says, and what the slow model says; a snapshot taken and read back
+//! at every prefix changes nothing; and the versions that were published add up to the windows there are (SPEC §7, §9.7, §9.8).
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use vigie_aggregator::core::engine::Engine;
+use vigie_contract::Catalogue;
+use vigie_tests::fold::{BOUNDED, LIVE, batch, catalogue, lines, step};
+use vigie_tests::world::world;
+
+/// How many random worlds are tried: `VIGIE_WORLDS`.
+pub(crate) fn worlds(default: u64) -> u64 {
+    std::env::var("VIGIE_WORLDS").ok().and_then(|worlds| worlds.parse().ok()).unwrap_or(default)
+}
+
+#[track_caller]
+fn assert_same(what: &str, left: &[String], right: &[String]) {
+    if let Some(at) = (0..left.len().max(right.len())).find(|&at| left.get(at) != right.get(at)) {
+        panic!("{what}: line {at} differs\n  left:  {:?}\n  right: {:?}", left.get(at), right.get(at));
+    }
+}
+
+/// What a reader of versions knows: the newest of each id.
+#[derive(Default)]
+struct Reader {
+    newest: BTreeMap<String, Value>,
+}
+
+impl Reader {
+    fn read(&mut self, effects: &vigie_aggregator::core::engine::Effects) {
+        for version in &effects.versions {
+            let version = serde_json::to_value(version).unwrap();
+            let id = version["id"].as_str().unwrap().to_owned();
+            if let Some(older) = self.newest.insert(id, version.clone()) {
+                assert!(older["ver"].as_u64() < version["ver"].as_u64(), "one version a record: {older} {version}");
+            }
+        }
+    }
+
+    /// The windows that are not retracted, without what grows by itself while they are open.
+    fn windows(&self) -> BTreeMap<String, Value> {
+        let there = self.newest.iter().filter(|(_, version)| version["status"] != "retracted");
+        there.map(|(id, version)| (id.clone(), essence(version))).collect()
+    }
+}
+
+fn essence(window: &Value) -> Value {
+    let mut window = window.clone();
+    let fields = window.as_object_mut().unwrap();
+    let is_open = fields["end_us"].is_null();
+    for field in ["type", "ver", "as_of_us", "final", "superseded_by"] {
+        fields.remove(field);
+    }
+    if is_open {
+        for field in ["observed_down_us", "inferred_down_us", "up_inside_us", "unknown_inside_us", "contested_us"] {
+            fields.remove(field);
+        }
+    }
+    window
+}
+
+fn windows_of(engine: &Engine) -> BTreeMap<String, Value> {
+    let windows = lines(engine).into_iter().map(|line| serde_json::from_str::<Value>(&line).unwrap()).filter(|line| line["type"] == "window");
+    windows.map(|window| (window["id"].as_str().unwrap().to_owned(), essence(&window))).collect()
+}
+
+/// Walks through the log; `every` how many records the slow comparisons are made.
+fn walk(name: &str, given: Option<&str>, evidence: &[String], every: usize) {
+    let parsed: Option<Catalogue> = given.map(catalogue);
+    let mut live = Engine::new(LIVE, parsed.clone());
+    let mut bounded = Engine::new(BOUNDED, parsed.clone());
+    let mut restored = Engine::new(LIVE, parsed.clone());
+    let (mut store, mut manifest) = (BTreeMap::new(), None);
+    let mut reader = Reader::default();
+    for (offset, line) in evidence.iter().enumerate() {
+        let what = format!("{name}, prefix {}", offset + 1);
+        let effects = step(&mut live, offset as u64, line);
+        assert_eq!(effects, step(&mut restored, offset as u64, line), "{what}: a restored engine does the same");
+        assert_eq!(effects, step(&mut bounded, offset as u64, line), "{what}: a forgetful engine does the same");
+        reader.read(&effects);
+        assert_eq!(reader.windows(), windows_of(&live), "{what}: versions add up to the windows");
+        if offset % every > 0 && offset + 1 < evidence.len() {
+            continue;
+        }
+        let now = lines(&live);
+        assert_same(&format!("{what}: live, batch"), &now, &lines(&batch(parsed.as_ref(), &evidence[..=offset], None)));
+        let snapshot = restored.snapshot(offset as u64, manifest.as_ref());
+        store.extend(snapshot.changed);
+        restored = Engine::restore(LIVE, parsed.clone(), &snapshot.manifest, |key| store.get(key).cloned()).unwrap();
+        manifest = Some(snapshot.manifest);
+        assert_same(&format!("{what}: live, restored"), &now, &lines(&restored));
+    }
+}
+
+#[test]
+fn every_prefix_of_random_worlds() {
+    for seed in 0..worlds(60) {
+        let world = world(seed);
+        walk(&format!("world {seed}"), world.catalogue.as_deref(), &world.evidence, 1);
+    }
+}
+

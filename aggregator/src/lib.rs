@@ -5,4 +5,5 @@
 pub mod core;
 pub mod explain;
 pub mod metric;
+pub mod port;
 pub mod replay;

@@ -7,7 +7,6 @@
 //! The futures are `Send`, need no particular runtime, and are not `dyn`: a program chooses its sides where it is composed.
 
 use std::error::Error;
-use std::fmt;
 use std::future::Future;
 
 use serde::Serialize;
@@ -15,7 +14,8 @@ use vigie_contract::record::{CatalogueRecord, SampleDetails};
 use vigie_contract::sample::Outcome;
 use vigie_contract::{Claim, Exclusion, Refusal, Sample, ServiceId, Span, Time};
 
-use crate::core::line::{AccountLine, CandidateLine, LatencyLine, WindowLine};
+use crate::core::line::{AccountLine, CandidateLine, LatencyLine};
+use crate::core::version::Version;
 
 /// Position of a record in the log of one group: 0 for the first that was ever appended.
 pub type Offset = u64;
@@ -122,59 +122,20 @@ pub enum ReadError {
     Unavailable(#[source] Cause),
 }
 
-/// A version: `log_epoch · 2⁴⁸ + offset + 1` of the record that caused something (SPEC §7). Rises along the log of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Ver(u64);
-
-impl Ver {
-    const OFFSET_BITS: u32 = 48;
-
-    /// The version that the record at `offset` causes; `None` beyond 2⁴⁸ − 2, which a log at a million records a second reaches after
-    /// nine years.
-    #[must_use]
-    pub fn of(log_epoch: u16, offset: Offset) -> Option<Self> {
-        let low = offset.checked_add(1).filter(|low| low >> Self::OFFSET_BITS == 0)?;
-        Some(Self((u64::from(log_epoch) << Self::OFFSET_BITS) | low))
-    }
-
-    /// The version as a store keeps it.
-    #[must_use]
-    pub fn get(self) -> u64 {
-        self.0
-    }
-
-    /// A version as a store kept it.
-    #[must_use]
-    pub fn from_stored(ver: u64) -> Self {
-        Self(ver)
-    }
-
-    /// The setting that rises when a log is replaced.
-    #[must_use]
-    pub fn log_epoch(self) -> u16 {
-        (self.0 >> Self::OFFSET_BITS) as u16
-    }
-
-    /// The record's offset; `None` for a stored 0, which no record causes.
-    #[must_use]
-    pub fn offset(self) -> Option<Offset> {
-        (self.0 & ((1 << Self::OFFSET_BITS) - 1)).checked_sub(1)
-    }
-}
-
-impl fmt::Display for Ver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+/// The log epoch of a version number (SPEC §7; [`version_number`](crate::core::version::version_number) makes them): the setting that
+/// rises when a log is replaced.
+#[must_use]
+pub fn log_epoch(ver: u64) -> u64 {
+    ver >> 48
 }
 
 /// Keeps what follows from the evidence, for ever and append-only: the tables of `schema/*.sql`, in ClickHouse or in `SQLite`.
 pub trait WindowStore: Send + Sync {
-    /// The highest version of `group` whose consequences are all in the store, with its log epoch; `None` if it holds none.
+    /// The highest version number of `group` up to which all consequences are in the store; `None` if it holds none. [`log_epoch`] of it
+    /// is the epoch that it holds.
     ///
     /// Answers from what was acknowledged, not from a replica that lags behind it.
-    fn highest(&self, group: &str) -> impl Future<Output = Result<Option<Ver>, StoreError>> + Send;
+    fn highest(&self, group: &str) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
 
     /// Takes a batch. When it returns `Ok` all of it is durable and seen by every later reader.
     ///
@@ -192,9 +153,9 @@ pub enum StoreError {
     #[error("the store holds log epoch {held}, this log has epoch {ours}: it was replaced")]
     Replaced {
         /// The epoch of the highest version of the group.
-        held: u16,
+        held: u64,
         /// The batch's.
-        ours: u16,
+        ours: u64,
     },
     /// A table does not take its rows: another schema, a value out of range. Trying again is no use.
     #[error("table {table} does not take its rows")]
@@ -216,14 +177,14 @@ pub enum StoreError {
 pub struct Batch {
     /// Column `log_group` of every row.
     pub group: String,
-    /// The last record of the stretch: everything that it and those before it caused is here or was applied before.
-    pub through: Ver,
+    /// Version number of the last record of the stretch: everything that it and those before it caused is here or was applied before.
+    pub through: u64,
     /// Running maximum of the append times at `through`.
     pub now: Time,
     /// The frontier at `through`.
     pub frontier: Time,
-    /// Table `windows`.
-    pub windows: Vec<WindowRow>,
+    /// Table `windows`. Key: (id, ver).
+    pub windows: Vec<Version>,
     /// Table `gaps`.
     pub gaps: Vec<GapRow>,
     /// Table `accounts`.
@@ -247,7 +208,7 @@ pub struct Batch {
 impl Batch {
     /// An empty batch of `group` up to `through`.
     #[must_use]
-    pub fn new(group: impl Into<String>, through: Ver, now: Time, frontier: Time) -> Self {
+    pub fn new(group: impl Into<String>, through: u64, now: Time, frontier: Time) -> Self {
         Self {
             group: group.into(),
             through,
@@ -275,28 +236,11 @@ impl Batch {
     }
 }
 
-/// A version of a published window. Key: (id, ver).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct WindowRow {
-    /// The record that caused it.
-    pub ver: Ver,
-    /// What replay prints.
-    #[serde(flatten)]
-    pub window: WindowLine,
-    /// The frontier then, to which the lengths are exact.
-    pub as_of_us: i64,
-    /// Whether no sample can change it any more.
-    #[serde(rename = "final")]
-    pub is_final: bool,
-    /// Of a retracted window, the id of the one that covers it now, if one does.
-    pub superseded_by: Option<String>,
-}
-
 /// A version of a gap. Key: (service, `start_us`, ver). Not the line of replay, whose end is the frontier where this one is open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GapRow {
     /// The record that caused it.
-    pub ver: Ver,
+    pub ver: u64,
     /// The service that was out of sight.
     pub service: ServiceId,
     /// Start.
@@ -313,7 +257,7 @@ pub struct GapRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccountRow {
     /// The record that caused it.
-    pub ver: Ver,
+    pub ver: u64,
     /// What replay prints. Its percentages have six decimals and are exact as `Decimal(9, 6)`.
     #[serde(flatten)]
     pub account: AccountLine,
@@ -327,7 +271,7 @@ pub struct AccountRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LatencyRow {
     /// The record that caused it.
-    pub ver: Ver,
+    pub ver: u64,
     /// What replay prints.
     #[serde(flatten)]
     pub latency: LatencyLine,
@@ -339,7 +283,7 @@ pub struct LatencyRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CandidateRow {
     /// The record that caused it.
-    pub ver: Ver,
+    pub ver: u64,
     /// What replay prints.
     #[serde(flatten)]
     pub candidate: CandidateLine,
@@ -353,7 +297,7 @@ pub struct CandidateRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRow {
     /// The record itself.
-    pub ver: Ver,
+    pub ver: u64,
     /// What it says.
     pub claim: Claim,
     /// When the log took it.
@@ -364,7 +308,7 @@ pub struct ClaimRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExclusionRow {
     /// The record itself.
-    pub ver: Ver,
+    pub ver: u64,
     /// What it says.
     pub exclusion: Exclusion,
     /// When it was announced, for people.
@@ -377,7 +321,7 @@ pub struct ExclusionRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogueRow {
     /// The record itself.
-    pub ver: Ver,
+    pub ver: u64,
     /// What it says; a writer computes the digest of the text where the record has none.
     pub catalogue: CatalogueRecord,
     /// When the log took it.
@@ -388,7 +332,7 @@ pub struct CatalogueRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterRow {
     /// The record itself.
-    pub ver: Ver,
+    pub ver: u64,
     /// Why.
     pub refusal: Refusal,
     /// Its first [`DeadLetterRow::MOST_BYTES`] bytes.
@@ -405,7 +349,7 @@ impl DeadLetterRow {
 
     /// The dead letter for the whole record `bytes`.
     #[must_use]
-    pub fn new(ver: Ver, refusal: Refusal, bytes: &[u8], appended_at: Time) -> Self {
+    pub fn new(ver: u64, refusal: Refusal, bytes: &[u8], appended_at: Time) -> Self {
         let record = bytes[..bytes.len().min(Self::MOST_BYTES)].to_vec();
         Self { ver, refusal, record, record_bytes: bytes.len() as u64, appended_at }
     }
@@ -415,7 +359,7 @@ impl DeadLetterRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SampleRow {
     /// The record itself.
-    pub ver: Ver,
+    pub ver: u64,
     /// What the engine read.
     pub sample: Sample<'static>,
     /// What it took the outcome for.
@@ -434,7 +378,8 @@ mod tests {
 
     use super::*;
     use crate::core::account::VerdictOfMonth;
-    use crate::core::line::Advice;
+    use crate::core::line::{Advice, WindowLine};
+    use crate::core::version::version_number;
     use crate::core::window::{EndedBy, Kind, Status};
 
     /// The columns of `table` that are written: those of its `CREATE TABLE` without the computed ones and `log_group`.
@@ -454,28 +399,23 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_its_epoch_and_offset() {
-        let ver = Ver::of(3, 41).unwrap();
-        assert_eq!((ver.get(), ver.log_epoch(), ver.offset()), ((3 << 48) + 42, 3, Some(41)));
-        assert_eq!(Ver::from_stored(ver.get()), ver);
-        assert_eq!(Ver::from_stored(0).offset(), None);
-        assert!(Ver::of(1, 0) > Ver::of(0, (1 << 48) - 2));
-        assert_eq!(Ver::of(0, (1 << 48) - 1), None);
-        assert_eq!(Ver::of(0, u64::MAX), None);
+    fn a_version_number_tells_its_epoch() {
+        assert_eq!(log_epoch(version_number(0, (1 << 48) - 2)), 0);
+        assert_eq!(log_epoch(version_number(3, 0)), 3);
     }
 
     #[test]
     fn a_dead_letter_keeps_the_beginning_and_the_length() {
         let refusal = Refusal::new(vigie_contract::RefusalReason::Malformed, "");
-        let ver = Ver::of(0, 0).unwrap();
-        let letter = DeadLetterRow::new(ver, refusal.clone(), &[7; DeadLetterRow::MOST_BYTES + 1], Time::from_us(0));
+        let ver = version_number(0, 0);
+        let letter = DeadLetterRow::new(ver, refusal.clone(), &vec![7; DeadLetterRow::MOST_BYTES + 1], Time::from_us(0));
         assert_eq!((letter.record.len(), letter.record_bytes), (65_536, 65_537));
         assert_eq!(DeadLetterRow::new(ver, refusal, b"{", Time::from_us(0)).record, b"{");
     }
 
     #[test]
     fn rows_have_the_columns_of_their_tables() {
-        let ver = Ver::of(0, 0).unwrap();
+        let ver = version_number(0, 0);
         let window = WindowLine {
             id: String::new(),
             service: "s".into(),
@@ -495,7 +435,7 @@ mod tests {
             claims: Vec::new(),
             ended_by: Some(EndedBy::Supervision),
         };
-        let row = WindowRow { ver, window, as_of_us: 0, is_final: false, superseded_by: None };
+        let row = Version { window, ver, as_of_us: 0, is_final: false, superseded_by: None };
         assert_eq!(fields(&row), columns(include_str!("../schema/001_windows.sql"), "windows"));
 
         let row = GapRow { ver, service: "s".into(), start_us: 0, end_us: None, as_of_us: 0, retracted: false };

@@ -2,6 +2,7 @@
 //! at every prefix changes nothing; and the versions that were published add up to the windows there are (SPEC §7, §9.7, §9.8).
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::Value;
 use vigie_aggregator::core::engine::Engine;
@@ -61,7 +62,8 @@ fn essence(window: &Value) -> Value {
 }
 
 fn windows_of(engine: &Engine) -> BTreeMap<String, Value> {
-    let windows = lines(engine).into_iter().map(|line| serde_json::from_str::<Value>(&line).unwrap()).filter(|line| line["type"] == "window");
+    let windows =
+        lines(engine).into_iter().map(|line| serde_json::from_str::<Value>(&line).unwrap()).filter(|line| line["type"] == "window");
     windows.map(|window| (window["id"].as_str().unwrap().to_owned(), essence(&window))).collect()
 }
 
@@ -97,7 +99,41 @@ fn walk(name: &str, given: Option<&str>, evidence: &[String], every: usize) {
 fn every_prefix_of_random_worlds() {
     for seed in 0..worlds(60) {
         let world = world(seed);
-        walk(&format!("world {seed}"), world.catalogue.as_deref(), &world.evidence, 1);
+        let fails =
+            |evidence: &[String]| catch_unwind(AssertUnwindSafe(|| walk("shrinking", world.catalogue.as_deref(), evidence, 1))).is_err();
+        if fails(&world.evidence) {
+            let shrunk = shrink(world.evidence.clone(), fails);
+            let (catalogue, evidence) = (world.catalogue.as_deref().unwrap_or_default(), shrunk.join("\n"));
+            println!("world {seed} fails; keep this as a case in tests/cases:\n{catalogue}\n{evidence}");
+            walk(&format!("world {seed}, shrunk"), world.catalogue.as_deref(), &shrunk, 1);
+        }
     }
 }
 
+/// Takes lines away as long as the rest still fails.
+fn shrink(mut lines: Vec<String>, fails: impl Fn(&[String]) -> bool) -> Vec<String> {
+    let mut size = lines.len();
+    while size > 0 {
+        let mut at = 0;
+        while at < lines.len() {
+            let mut fewer = lines.clone();
+            fewer.drain(at..(at + size).min(lines.len()));
+            if fails(&fewer) { lines = fewer } else { at += size }
+        }
+        size /= 2;
+    }
+    lines
+}
+
+/// What once failed, shrunk; the directory's name says what was wrong.
+#[test]
+fn cases_that_once_failed() {
+    let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    for case in std::fs::read_dir(cases).unwrap() {
+        let case = case.unwrap().path();
+        let catalogue = std::fs::read_to_string(case.join("catalogue.toml")).ok();
+        let evidence = std::fs::read_to_string(case.join("evidence.ndjson")).unwrap();
+        let evidence: Vec<_> = evidence.lines().map(str::to_owned).collect();
+        walk(&case.display().to_string(), catalogue.as_deref(), &evidence, 1);
+    }
+}

@@ -172,13 +172,16 @@ fn p5_and_p13_figures_are_consistent() {
             let percent = |field: &str| account[field].as_str().unwrap().replace('.', "").parse::<i64>().unwrap();
             assert!(percent("availability_low") <= percent("availability"), "world {seed}: {account}");
             assert_eq!(us(&account["remaining_us"]), us(&account["budget_us"]) - us(&account["down_us"]));
-            assert!(us(&account["down_us"]) <= us(&account["gross_down_us"]) && us(&account["gross_down_us"]) <= us(&account["elapsed_us"]));
+            assert!(
+                us(&account["down_us"]) <= us(&account["gross_down_us"]) && us(&account["gross_down_us"]) <= us(&account["elapsed_us"])
+            );
             assert!(us(&account["elapsed_us"]) <= us(&account["base_us"]));
         }
         for (ix, service) in catalogue.services.iter().enumerate() {
             engine.with_view(ix, |view| {
                 let Some(since) = view.clock.since else { return };
-                let total: i64 = view.verdicts.pieces(since, view.clock.stop()).filter(|(_, _, v)| v.measured).map(|(a, b, _)| (b - a).us()).sum();
+                let total: i64 =
+                    view.verdicts.pieces(since, view.clock.stop()).filter(|(_, _, v)| v.measured).map(|(a, b, _)| (b - a).us()).sum();
                 assert_eq!(total, (view.clock.stop() - since).us().max(0), "world {seed}, {}", service.id);
                 for window in engine.published(ix) {
                     let lengths = view.lengths(window);
@@ -224,7 +227,11 @@ fn p9_months_add_up() {
         let engine = batch(Some(&catalogue), &world.evidence, None);
         let accounts = of_type(&parsed(&lines(&engine)), "account");
         for (ix, service) in catalogue.services.iter().enumerate() {
-            let months: i64 = accounts.iter().filter(|account| account["service"] == service.id.as_str()).map(|account| us(&account["gross_down_us"])).sum();
+            let months: i64 = accounts
+                .iter()
+                .filter(|account| account["service"] == service.id.as_str())
+                .map(|account| us(&account["gross_down_us"]))
+                .sum();
             let windows: i64 = engine.published(ix).map(|window| (window.end.unwrap_or(engine.frontier()) - window.onset).us()).sum();
             assert_eq!(months, windows, "world {seed}, {}", service.id);
         }
@@ -247,7 +254,8 @@ fn p10_exclusions_only_take_away() {
             for (old, new) in of_type(&before, "account").iter().zip(of_type(&after, "account")) {
                 assert!(us(&new["down_us"]) <= us(&old["down_us"]), "world {seed}, {kind}");
             }
-            let allowed = catalogue.indicators.iter().flat_map(|indicator| indicator.terms.all()).any(|terms| terms.exclusions.contains(&kind));
+            let allowed =
+                catalogue.indicators.iter().flat_map(|indicator| indicator.terms.all()).any(|terms| terms.exclusions.contains(&kind));
             assert!(allowed || before == after, "world {seed}: {kind} is not allowed");
         }
     }
@@ -304,9 +312,10 @@ fn p12_time_and_names_are_only_names() {
 fn p12_shifting_the_evidence_shifts_the_windows() {
     const SHIFT_US: i64 = 1_234_567_891;
     for (seed, world, parsed_catalogue) in given_worlds(150) {
-        let is_timeless = parsed_catalogue.services.iter().all(|service| service.until.is_none() && service.needs.boundaries().next().is_none())
-            && parsed_catalogue.targets.iter().all(|target| target.plan.boundaries().next().is_none())
-            && parsed_catalogue.vantages.iter().all(|vantage| vantage.anchors.boundaries().next().is_none());
+        let is_timeless =
+            parsed_catalogue.services.iter().all(|service| service.until.is_none() && service.needs.boundaries().next().is_none())
+                && parsed_catalogue.targets.iter().all(|target| target.plan.boundaries().next().is_none())
+                && parsed_catalogue.vantages.iter().all(|vantage| vantage.anchors.boundaries().next().is_none());
         if !is_timeless {
             continue;
         }
@@ -345,7 +354,8 @@ fn p14_no_window_without_a_quorum() {
                 let end = window.end.unwrap_or(engine.frontier());
                 let seen_down = |target: &usize| {
                     let levels = engine.levels(*target);
-                    let touched = levels.pieces(window.onset, end).any(|(_, _, level)| level.seen == State::Down || level.dated == State::Down);
+                    let touched =
+                        levels.pieces(window.onset, end).any(|(_, _, level)| level.seen == State::Down || level.dated == State::Down);
                     touched || levels.at(window.onset).last_fail.is_some()
                 };
                 assert!(engine.reach(ix).targets.iter().any(seen_down), "world {seed}, {}: {window:?}", service.id);

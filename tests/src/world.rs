@@ -145,10 +145,12 @@ impl Maker {
         let stable_up = *self.random.pick(&["0s", "30s", "45s", "2m"]);
         let horizon = *self.random.pick(&["0s", "1m", "15m"]);
         let late = *self.random.pick(&["96h", "10m", "2m"]);
-        let _ = writeln!(text, "settle = \"{settle}\"\nstable_up = \"{stable_up}\"\nclaim_horizon = \"{horizon}\"\nlate_horizon = \"{late}\"");
+        let _ =
+            writeln!(text, "settle = \"{settle}\"\nstable_up = \"{stable_up}\"\nclaim_horizon = \"{horizon}\"\nlate_horizon = \"{late}\"");
         let _ = writeln!(text, "[[indicator]]\nid = \"I\"\nobjective = \"99.99\"\nexclusions = [\"maintenance\", \"throttling\"]");
         if self.random.once_in(2) {
-            let _ = writeln!(text, "[[indicator]]\nid = \"I\"\nobjective = 97\nexclusions = [\"customer\"]\nsince = 2026-11-01T00:00:00+01:00");
+            let _ =
+                writeln!(text, "[[indicator]]\nid = \"I\"\nobjective = 97\nexclusions = [\"customer\"]\nsince = 2026-11-01T00:00:00+01:00");
         }
         let vantages = self.vantages.clone();
         for vantage in &vantages {
@@ -293,7 +295,9 @@ impl Maker {
         flaky: u64,
     ) {
         let hit = |(of, from_where, from, to): &(Option<String>, Option<String>, i64, i64)| {
-            of.as_deref().is_none_or(|of| of == target) && from_where.as_deref().is_none_or(|by| by == vantage) && (*from..*to).contains(&t0)
+            of.as_deref().is_none_or(|of| of == target)
+                && from_where.as_deref().is_none_or(|by| by == vantage)
+                && (*from..*to).contains(&t0)
         };
         let fails = troubles.iter().any(hit) || flaky > 0 && self.random.once_in(flaky);
         let outcome = if self.random.once_in(25) {

@@ -103,9 +103,9 @@ impl Engine {
         let view = View { verdicts: &state.verdicts, outages: &state.outages, claims: &claims, clock: *clock };
         // Claims join windows that lie far apart; without any, only what changed is looked at, and what may close by itself.
         let (low, high) = if claims.is_empty() && !state.had_claims {
-            let last = state.published.last_key_value().filter(|(_, last)| last.end.is_none()).map(|(onset, _)| *onset);
+            let open = state.published.last_key_value().filter(|(_, last)| last.end.is_none()).map(|(onset, _)| *onset);
             let (low, high) = hull.unwrap_or((self.frontier, self.frontier));
-            (last.map_or(low, |last| last.min(low)), high)
+            open.map_or((low, high), |open| (low.min(open), self.frontier))
         } else {
             (Time::BEGINNING, Time::FOREVER)
         };

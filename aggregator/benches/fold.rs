@@ -1,4 +1,4 @@
-//! Speed and memory of the fold: `cargo bench -p vigie-aggregator`. Figures are printed, nothing is asserted.
+//! Speed and memory of the fold: `cargo bench`. Figures are printed, nothing is asserted.
 //!
 //! `VIGIE_BENCH_DAYS` sets how many days of 300 targets × 3 vantages at 10 s are folded (2 by default, 30 for the month).
 
@@ -119,6 +119,9 @@ fn main() {
             }
         }
     }
+    let began = Instant::now();
+    let sound = lines.iter().filter(|line| decode(line.as_bytes()).is_ok_and(|decoded| decoded.record.is_ok())).count();
+    rate("JSON decoded and dropped: the baseline", sound as u64, began);
     let mut engine = Engine::new(SETTINGS, Some(catalogue(TARGETS, false)));
     let began = Instant::now();
     for (offset, line) in lines.iter().enumerate() {
@@ -137,20 +140,51 @@ fn main() {
         );
     }
 
-    let mut engine = Engine::new(SETTINGS, Some(catalogue(TARGETS, false)));
-    let began = Instant::now();
-    let records = fold(&mut engine, &names, 10, 0..8_640, |slot, _| if slot % 6 < 3 { Outcome::Ok } else { Outcome::Fail });
-    rate("ten targets that flap every 30 s, one day", records, began);
+    worst_cases(&names);
+}
+
+fn worst_cases(names: &Names) {
+    let flaps = |every: i64, down: i64| move |slot: i64, _| if slot % every < down { Outcome::Fail } else { Outcome::Ok };
+    for (what, every, down) in [("a window per flap", 10, 3), ("all flaps one window", 5, 3)] {
+        let mut engine = Engine::new(SETTINGS, Some(catalogue(10, false)));
+        let began = Instant::now();
+        let records = fold(&mut engine, names, 10, 0..3 * 8_640, flaps(every, down));
+        rate(&format!("ten targets that flap for three days, {what}"), records, began);
+    }
 
     let mut engine = Engine::new(SETTINGS, Some(catalogue(10, false)));
-    fold(&mut engine, &names, 10, 0..4 * 8_640, |slot, _| if slot % 360 < 3 { Outcome::Fail } else { Outcome::Ok });
+    let claim = format!(
+        r#"{{"v":1,"type":"claim","id":"T","rev":1,"service":"s3","opened_at":{START_US},"state":"accepted","appended_at":{}}}"#,
+        START_US + 1_000
+    );
+    let decoded = decode(claim.as_bytes()).unwrap();
+    engine.step(0, decoded.appended_at.unwrap(), decoded.record);
     let began = Instant::now();
-    let mut late = 0;
-    for slot in 0..200 {
-        let (mut sample, _) = names.sample(slot * 7 + 360, 3, 1, Outcome::Fail);
-        sample.run = Cow::Borrowed("another");
-        engine.step(10_000_000 + late, Time::from_us(START_US + 95 * 3_600_000_000), Ok(Record::Sample(sample)));
-        late += 1;
+    let records = fold(&mut engine, names, 10, 1..30 * 8_640, flaps(8_640, 6));
+    rate("ten targets for a month, one under an open claim all along", records, began);
+
+    for (hours, what) in [(1, "an hour"), (95, "95 hours")] {
+        let mut engine = Engine::new(SETTINGS, Some(catalogue(10, false)));
+        fold(&mut engine, names, 10, 0..4 * 8_640, flaps(360, 3));
+        let last = 4 * 8_640 - 1;
+        let began = Instant::now();
+        for late in 0..500 {
+            let (mut sample, _) = names.sample(last - hours * 360 + late % 50, 3, 1, Outcome::Fail);
+            sample.run = Cow::Borrowed("another");
+            sample.seq = late as u64;
+            let (_, appended_at) = names.sample(last, 3, 1, Outcome::Ok);
+            engine.step(10_000_000 + late as u64, appended_at, Ok(Record::Sample(sample)));
+        }
+        rate(&format!("failures that come {what} late"), 500, began);
     }
-    rate("records that are 93 to 95 hours late", late, began);
+
+    let mut engine = Engine::new(SETTINGS, Some(catalogue(TARGETS, false)));
+    fold(&mut engine, names, TARGETS, 0..2 * 8_640, |_, _| Outcome::Ok);
+    let began = Instant::now();
+    let first = engine.snapshot(1, None);
+    let bytes = |changed: &std::collections::BTreeMap<String, Vec<u8>>| changed.values().map(Vec::len).sum::<usize>();
+    println!("{:<58} {:>12} bytes in {:.2} s", "a whole snapshot", bytes(&first.changed), began.elapsed().as_secs_f64());
+    fold(&mut engine, names, TARGETS, 2 * 8_640..2 * 8_640 + 6, |_, _| Outcome::Ok);
+    let second = engine.snapshot(2, Some(&first.manifest));
+    println!("{:<58} {:>12} bytes", "  what of it is written again a minute later", bytes(&second.changed));
 }

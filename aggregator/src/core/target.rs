@@ -194,7 +194,9 @@ impl<'a> Evidence<'a> {
         let last = self.frontier - Span::from_us(1);
         let of_track = |(vantage, track): &(VantageIx, Track)| {
             let ungated = self.gates[*vantage].masks(track, last, Time::FOREVER, self.frontier).map(|(_, g1)| g1);
-            ungated.filter(|g1| *g1 > last).chain([track.steady_until(last)]).min().unwrap_or(Time::FOREVER)
+            // What is an anchor, and so is never gated, may change with the vantage's version.
+            let versions = self.vantages[*vantage].anchors.boundaries();
+            ungated.chain(versions).filter(|edge| *edge > last).chain([track.steady_until(last)]).min().unwrap_or(Time::FOREVER)
         };
         let version = self.target.plan.boundaries().find(|boundary| *boundary > last);
         self.tracks.iter().map(of_track).chain(version).min().unwrap_or(Time::FOREVER)

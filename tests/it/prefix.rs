@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde_json::Value;
 use vigie_aggregator::core::engine::Engine;
 use vigie_contract::Catalogue;
+use vigie_tests::case::cases;
 use vigie_tests::fold::{BOUNDED, LIVE, batch, catalogue, lines, step};
 use vigie_tests::world::world;
 
@@ -135,5 +136,13 @@ fn cases_that_once_failed() {
         let evidence = std::fs::read_to_string(case.join("evidence.ndjson")).unwrap();
         let evidence: Vec<_> = evidence.lines().map(str::to_owned).collect();
         walk(&case.display().to_string(), catalogue.as_deref(), &evidence, 1);
+    }
+}
+
+#[test]
+fn prefixes_of_the_conformance_cases() {
+    for case in cases() {
+        let evidence: Vec<String> = case.evidence.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+        walk(&case.name, Some(&case.catalogue), &evidence, evidence.len() / 20 + 1);
     }
 }

@@ -1,4 +1,7 @@
 //! Support for the tests that span crates.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic: that is how it fails")]
+
+pub mod case;
 pub mod fold;
 pub mod world;

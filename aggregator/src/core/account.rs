@@ -159,4 +159,74 @@ mod tests {
         assert_eq!(percent(7, 7), "0.000000");
         assert_eq!(percent(i64::MAX / 4, 1), "99.999999");
     }
+
+    fn account(down: i64, unknown: i64, is_final: bool) -> Account {
+        let us = Span::from_us;
+        let month = Month::parse("2026-11").unwrap();
+        Account {
+            month,
+            base: us(10_000),
+            elapsed: us(10_000),
+            gross_down: us(down),
+            down: us(down),
+            unknown: us(unknown),
+            budget_ppm: 100,
+            is_final,
+        }
+    }
+
+    #[test]
+    fn a_month_is_compliant_only_when_nothing_can_breach_it_any_more() {
+        let verdict = |down, unknown, is_final| account(down, unknown, is_final).verdict();
+        assert_eq!(verdict(2, 0, false), VerdictOfMonth::Breached);
+        assert_eq!(verdict(1, 0, false), VerdictOfMonth::Undecided);
+        assert_eq!(verdict(1, 0, true), VerdictOfMonth::Compliant);
+        assert_eq!(verdict(0, 1, true), VerdictOfMonth::Compliant);
+        assert_eq!(verdict(1, 1, true), VerdictOfMonth::Undecided);
+        assert_eq!(account(3, 0, false).remaining(), Span::from_us(-2));
+    }
+
+    fn revision(kind: ExclusionKind, span: (i64, i64), appended_at: i64) -> Revision {
+        let exclusion = Exclusion {
+            id: "M".into(),
+            rev: 1,
+            kind,
+            services: vec!["s".into()],
+            start: Time::from_us(span.0),
+            end: Time::from_us(span.1),
+            state: "approved".to_owned(),
+            override_by: None,
+            approved_by: None,
+            reason: None,
+        };
+        Revision { exclusion, appended_at: Time::from_us(appended_at) }
+    }
+
+    fn excluded_us(revisions: &[Revision]) -> i64 {
+        let allowed = [ExclusionKind::Maintenance, ExclusionKind::Throttling];
+        part(&"s".into(), &allowed, &revisions.iter().collect::<Vec<_>>()).length().us()
+    }
+
+    #[test]
+    fn maintenance_counts_as_far_as_it_was_on_record_before_it_began() {
+        use ExclusionKind::{Customer, Maintenance, Throttling};
+        let announced = revision(Maintenance, (100, 200), 99);
+        assert_eq!(excluded_us(&[announced.clone()]), 100);
+        assert_eq!(excluded_us(&[revision(Maintenance, (100, 200), 100)]), 0, "not before, but when it began");
+        let mut overridden = revision(Maintenance, (100, 200), 300);
+        overridden.exclusion.override_by = Some("director".to_owned());
+        assert_eq!(excluded_us(&[overridden]), 100);
+        // Stretched during the work: only what was announced counts.
+        assert_eq!(excluded_us(&[announced.clone(), revision(Maintenance, (100, 500), 150)]), 100);
+        // Shortened: only what is left.
+        assert_eq!(excluded_us(&[announced.clone(), revision(Maintenance, (150, 160), 155)]), 10);
+        let mut withdrawn = announced.clone();
+        withdrawn.exclusion.state = "withdrawn".to_owned();
+        assert_eq!(excluded_us(&[announced, withdrawn]), 0);
+        assert_eq!(excluded_us(&[revision(Throttling, (100, 200), 300)]), 100, "other kinds need no announcement");
+        assert_eq!(excluded_us(&[revision(Customer, (100, 200), 1)]), 0, "not allowed");
+        let mut of_another = revision(Throttling, (100, 200), 1);
+        of_another.exclusion.services = vec!["other".into()];
+        assert_eq!(excluded_us(&[of_another]), 0);
+    }
 }

@@ -359,7 +359,7 @@ fn dangling<'n>(name: &Name<'_>, what: &str, known: impl Iterator<Item = &'n str
     near.sort_unstable();
     match nearest(name.text, near.into_iter()) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None => problem.help(format!("define it, or name a {what} that is defined")),
+        None => problem.help("define it, or name one that is defined"),
     }
 }
 

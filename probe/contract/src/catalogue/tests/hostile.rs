@@ -51,7 +51,10 @@ fn numbers() {
     ] {
         assert_refused(&SOUND.replace("settle = \"3s\"", &format!("settle = {number}")));
         assert_refused(&SOUND.replace("down_quorum = 2", &format!("down_quorum = {number}")));
-        assert_refused(&SOUND.replace("objective = \"99.99\"", &format!("objective = {number}")));
+        // One and a half percent is a strange objective, but one.
+        if number != "1.5" {
+            assert_refused(&SOUND.replace("objective = \"99.99\"", &format!("objective = {number}")));
+        }
     }
     for duration in ["9223372036854775807s", "99999999999999999999us", "1d9223372036854775807us", "१s", "1é", "1h ", " "] {
         let found = read(&SOUND.replace("settle = \"3s\"", &format!("settle = \"{duration}\"")), Live);
@@ -73,7 +76,13 @@ fn a_chain_of_services_as_long_as_it_likes() {
     let catalogue = super::sound(&text);
     assert_eq!(catalogue.reach(19_999).len(), 20_000);
     let ring = text.replace("needs = \"t\"", "needs = \"19999\"");
-    assert_problems(&ring, Replay, &["x"]);
+    assert_problems(
+        &ring,
+        Replay,
+        &[
+            "4:6 services need each other: 0 → 19999 → 19998 → 19997 → 19996 → 19995 → 19994 → 19993 → … 20000 services … → 0 (part of a cycle); take one of these needs away",
+        ],
+    );
 }
 
 #[test]

@@ -194,6 +194,7 @@ mod tests {
             services: vec!["s".into()],
             start: Time::from_us(span.0),
             end: Time::from_us(span.1),
+            announced_at: None,
             state: "approved".to_owned(),
             override_by: None,
             approved_by: None,

@@ -22,6 +22,8 @@ pub struct Exclusion {
     pub start: Time,
     /// End of the period.
     pub end: Time,
+    /// When it was announced, for people: what counts is when the log took it.
+    pub announced_at: Option<Time>,
     /// `proposed`, `approved`, `withdrawn`…: only `approved` lets it count, whatever words an approval process has besides.
     pub state: String,
     /// Who let a maintenance count although it was not recorded before it began.

@@ -444,6 +444,8 @@ struct WireExclusion {
     services: Vec<Box<str>>,
     start: i64,
     end: i64,
+    #[serde(default)]
+    announced_at: Option<i64>,
     state: String,
     #[serde(default)]
     override_by: Option<String>,
@@ -469,6 +471,7 @@ impl WireExclusion {
             services: self.services.iter().map(|service| (&**service).into()).collect(),
             start,
             end,
+            announced_at: self.announced_at.and_then(Time::checked),
             state: self.state,
             override_by: self.override_by,
             approved_by: self.approved_by,
@@ -507,6 +510,9 @@ pub struct SampleDetails {
     /// Why it is not `ok`. A word that this version does not know is read as `None`.
     #[serde(default, deserialize_with = "known_word")]
     pub reason: Option<Reason>,
+    /// How long each phase took, in microseconds, in the order in which they happened.
+    #[serde(default)]
+    pub phases_us: serde_json::Map<String, serde_json::Value>,
     /// How many attempts it took.
     #[serde(default)]
     pub attempts: Option<u32>,
@@ -552,6 +558,7 @@ pub fn encode(record: &Record<'_>, details: Option<&SampleDetails>, appended_at:
             if let Some(details) = details {
                 put("scheduled", details.scheduled.into());
                 put("reason", serde_json::to_value(details.reason).unwrap_or_default());
+                put("phases_us", details.phases_us.clone().into());
                 put("attempts", details.attempts.into());
                 put("epoch", details.epoch.into());
             }
@@ -577,6 +584,7 @@ pub fn encode(record: &Record<'_>, details: Option<&SampleDetails>, appended_at:
             put("services", exclusion.services.iter().map(crate::id::ServiceId::as_str).collect::<Vec<_>>().into());
             put("start", exclusion.start.us().into());
             put("end", exclusion.end.us().into());
+            put("announced_at", exclusion.announced_at.map(Time::us).into());
             put("state", exclusion.state.clone().into());
             put("approved_by", exclusion.approved_by.clone().into());
             put("override_by", exclusion.override_by.clone().into());

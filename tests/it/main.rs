@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may panic: that is how it fails")]
 
 mod conformance;
+mod intake;
 mod prefix;
 mod properties;

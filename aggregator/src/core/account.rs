@@ -212,7 +212,7 @@ mod tests {
     fn maintenance_counts_as_far_as_it_was_on_record_before_it_began() {
         use ExclusionKind::{Customer, Maintenance, Throttling};
         let announced = revision(Maintenance, (100, 200), 99);
-        assert_eq!(excluded_us(&[announced.clone()]), 100);
+        assert_eq!(excluded_us(std::slice::from_ref(&announced)), 100);
         assert_eq!(excluded_us(&[revision(Maintenance, (100, 200), 100)]), 0, "not before, but when it began");
         let mut overridden = revision(Maintenance, (100, 200), 300);
         overridden.exclusion.override_by = Some("director".to_owned());

@@ -67,17 +67,17 @@ pub(super) fn read_blocks<'a, T>(
     body: impl Fn(&mut Table<'a>, &mut Problems) -> T,
 ) -> Vec<Blocks<'a, T>> {
     let Some(list) = root.get(key) else { return Vec::new() };
-    let doubled = format!("begin every block with [[{key}]], in double brackets");
-    if list.table(what).is_some() {
-        problems.push(list.mismatch("a list of tables").help(doubled));
+    let not_blocks =
+        |item: &Item<'_>| item.mismatch("a list of tables").help(format!("begin every block with [[{key}]], in double brackets"));
+    let Some(items) = list.items() else {
+        problems.push(not_blocks(&list));
         return Vec::new();
-    }
-    let Some(items) = list.array("a list of tables", problems) else { return Vec::new() };
+    };
     let mut groups: Vec<Blocks<'a, T>> = Vec::new();
     let mut places = std::collections::HashMap::new();
     for item in items {
         let Some(mut table) = item.table(what) else {
-            problems.push(item.mismatch("a list of tables").help(&doubled));
+            problems.push(not_blocks(&item));
             continue;
         };
         let id = table.need("id", problems).and_then(|item| item.name(problems));
@@ -241,6 +241,10 @@ impl<'a> NeedText<'a> {
     fn read(item: &Item<'a>, problems: &mut Problems) -> Option<Self> {
         const SHAPE: &str = "write a name, { all = […] }, { any = […] } or { at_least = k, of = […] }";
         let Some(mut table) = item.table("this `needs`") else {
+            if !item.is_string() {
+                problems.push(item.mismatch("a name or an expression").help(SHAPE));
+                return None;
+            }
             return item.name(problems).map(NeedText::Name);
         };
         let (all, any, at_least, of) = (table.get("all"), table.get("any"), table.get("at_least"), table.get("of"));
@@ -259,7 +263,7 @@ impl<'a> NeedText<'a> {
                 Some(NeedText::AtLeast(k, of))
             }
             _ => {
-                problems.push(item.wrong("is none of the expressions there are", "not an expression").help(SHAPE));
+                problems.push(Problem::error(&item.span, "`needs` has no such expression", "not an expression").help(SHAPE));
                 None
             }
         }

@@ -147,10 +147,10 @@ impl<'a> Resolver<'a> {
             let Some((since, span)) = &later.since else { continue };
             if self.has_calendar && !self.calendar.is_month_start(*since) {
                 let message = format!("a later version of `{}` must begin with a month", later.id.text);
-                let month = self.calendar.month_of(*since).next();
-                let start = self.calendar.start_of(month);
+                let month = self.calendar.month_of(*since);
+                let (start, end) = (self.calendar.start_of(month), self.calendar.end_of(month));
                 let problem = Problem::error(span, message, format!("not a local month start in {}", self.calendar.zone_name()));
-                problems.push(problem.help(format!("{month} begins at {start}")));
+                problems.push(problem.help(format!("{month} begins at {start}, {} at {end}", month.next())));
             }
         }
         let terms = |block: &IndicatorBlock| Terms { budget_ppm: block.budget_ppm, exclusions: block.exclusions.clone() };
@@ -307,7 +307,8 @@ impl<'a> Resolver<'a> {
     fn needed_services(&self, group: &Blocks<'a, ServiceBlock<'a>>) -> Vec<usize> {
         let mut inner = Vec::new();
         for need in group.iter().filter_map(|block| block.body.needs.as_ref()) {
-            need.for_each_name(&mut |name| inner.extend(self.services.get(name.text)));
+            // What is also the id of a target is refused for that.
+            need.for_each_name(&mut |name| inner.extend(self.services.get(name.text).filter(|_| !self.targets.contains_key(name.text))));
         }
         inner
     }

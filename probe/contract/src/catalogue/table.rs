@@ -97,7 +97,7 @@ impl<'a> Table<'a> {
 
 impl<'a> Item<'a> {
     pub(super) fn mismatch(&self, expected: &str) -> Problem {
-        let found = self.value.type_str();
+        let found = if self.value.is_integer() && integer(self.value).is_none() { "more than 64 bits hold" } else { self.value.type_str() };
         Problem::error(&self.span, format!("`{}` must be {expected}", self.key), format!("expected {expected}, found {found}"))
     }
 
@@ -144,11 +144,21 @@ impl<'a> Item<'a> {
     }
 
     pub(super) fn array(&self, expected: &str, problems: &mut Problems) -> Option<Vec<Item<'a>>> {
-        let Some(array) = self.value.as_array() else {
+        let items = self.items();
+        if items.is_none() {
             problems.push(self.mismatch(expected));
-            return None;
-        };
+        }
+        items
+    }
+
+    /// The elements of a list.
+    pub(super) fn items(&self) -> Option<Vec<Item<'a>>> {
+        let array = self.value.as_array()?;
         Some(array.iter().map(|value| Item { key: self.key, span: value.span(), value: value.get_ref() }).collect())
+    }
+
+    pub(super) fn is_string(&self) -> bool {
+        self.value.is_str()
     }
 
     /// A list of different names.
@@ -213,6 +223,10 @@ impl<'a> Item<'a> {
             problems.push(self.mismatch("a date-time such as 2026-01-01T00:00:00+01:00"));
             return None;
         };
+        if datetime.date.is_none() && datetime.time.is_none() {
+            // What the parser puts in the place of a date-time that it has refused.
+            return None;
+        }
         let (Some(date), Some(time), Some(offset)) = (datetime.date, datetime.time, datetime.offset) else {
             let problem = self.wrong("a date-time needs a date, a time and an offset", "which instant this is depends on where one stands");
             problems.push(problem.help(format!("write {}", with_offset(&datetime))));

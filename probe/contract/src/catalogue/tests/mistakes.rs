@@ -20,14 +20,14 @@ fn unknown_keys() {
         "\"anchor-az07\"] }] }",
         "\"anchor-az07\"], of = [] }] }",
         &[
-            "48:28 `all`: is none of the expressions there are (not an expression); write a name, { all = […] }, { any = […] } or { at_least = k, of = […] }",
+            "48:28 `needs` has no such expression (not an expression); write a name, { all = […] }, { any = […] } or { at_least = k, of = […] }",
         ],
     );
     assert_edit(
         "needs = { all",
         "needs = { every",
         &[
-            "48:9 `needs`: is none of the expressions there are (not an expression); write a name, { all = […] }, { any = […] } or { at_least = k, of = […] }",
+            "48:9 `needs` has no such expression (not an expression); write a name, { all = […] }, { any = […] } or { at_least = k, of = […] }",
             "48:11 unknown key `every` in this `needs` (unknown key); it may have: all, any, at_least, of",
         ],
     );
@@ -65,11 +65,11 @@ fn wrong_shapes() {
             "1:10 `tenant` must be a string (expected a string, found integer)",
             "2:12 `timezone` must be a string (expected a string, found array)",
             r#"3:10 `settle` must be a duration such as "10s", or whole microseconds (expected a duration such as "10s", or whole microseconds, found boolean)"#,
-            "4:13 `indicator` must be a list of tables (expected a list of tables, found integer)",
+            "4:13 `indicator` must be a list of tables (expected a list of tables, found integer); begin every block with [[indicator]], in double brackets",
             "5:11 `target` must be a list of tables (expected a list of tables, found integer); begin every block with [[target]], in double brackets",
             "6:1 `vantage` must be a list of tables (expected a list of tables, found table); begin every block with [[vantage]], in double brackets",
             "9:6 `id`: a name cannot be empty (empty)",
-            "10:9 `needs` must be a string (expected a string, found integer)",
+            "10:9 `needs` must be a name or an expression (expected a name or an expression, found integer); write a name, { all = […] }, { any = […] } or { at_least = k, of = […] }",
             "11:9 `since` must be a date-time such as 2026-01-01T00:00:00+01:00 (expected a date-time such as 2026-01-01T00:00:00+01:00, found integer)",
             "12:15 `contractual` must be `true` or `false` (expected `true` or `false`, found string)",
             "13:9 `group`: a name cannot be empty (empty)",
@@ -100,7 +100,6 @@ fn names_that_mean_two_things() {
         Replay,
         &[
             "46:6 `s3/fr1` is the id of a target and of a service (the service); rename one of them: `needs` could mean either [39:6 the target]",
-            "46:6 services need each other: s3/fr1 → s3/fr1 (part of a cycle); take one of these needs away",
         ],
     );
     assert_edit(
@@ -153,7 +152,7 @@ fn quorums_and_counts() {
     assert_edit(
         "down_quorum = 2",
         "down_quorum = 99999999999999999999",
-        &["25:15 `down_quorum` must be a whole number (expected a whole number, found integer)"],
+        &["25:15 `down_quorum` must be a whole number (expected a whole number, found more than 64 bits hold)"],
     );
     assert_edit(
         "down_quorum = 2",
@@ -171,7 +170,7 @@ fn quorums_and_counts() {
         "{ any =",
         "{ of =",
         &[
-            "48:28 `all`: is none of the expressions there are (not an expression); write a name, { all = […] }, { any = […] } or { at_least = k, of = […] }",
+            "48:28 `needs` has no such expression (not an expression); write a name, { all = […] }, { any = […] } or { at_least = k, of = […] }",
         ],
     );
 }
@@ -288,10 +287,7 @@ fn date_times() {
     assert_edit(
         "since = 2026-01-01T00:00:00+01:00",
         "since = 2026-02-30T00:00:00Z",
-        &[
-            "49:9 not TOML: invalid date, expected day between 01 and 28 (here)",
-            "49:9 `since`: a date-time needs a date, a time and an offset (which instant this is depends on where one stands); write 2026-01-01T00:00:00+01:00",
-        ],
+        &["49:9 not TOML: invalid date, expected day between 01 and 28 (here)"],
     );
 }
 
@@ -320,14 +316,14 @@ fn a_later_version_of_an_indicator_begins_with_a_month() {
         &later("2026-11-01T00:00:00Z"),
         Replay,
         &[
-            "17:9 a later version of `IC-INFRA-SNC-10.2` must begin with a month (not a local month start in Europe/Paris); 2026-12 begins at 2026-11-30T23:00:00Z",
+            "17:9 a later version of `IC-INFRA-SNC-10.2` must begin with a month (not a local month start in Europe/Paris); 2026-11 begins at 2026-10-31T23:00:00Z, 2026-12 at 2026-11-30T23:00:00Z",
         ],
     );
     assert_problems(
         &later("2026-10-31T23:00:00.000001Z"),
         Replay,
         &[
-            "17:9 a later version of `IC-INFRA-SNC-10.2` must begin with a month (not a local month start in Europe/Paris); 2026-12 begins at 2026-11-30T23:00:00Z",
+            "17:9 a later version of `IC-INFRA-SNC-10.2` must begin with a month (not a local month start in Europe/Paris); 2026-11 begins at 2026-10-31T23:00:00Z, 2026-12 at 2026-11-30T23:00:00Z",
         ],
     );
 }

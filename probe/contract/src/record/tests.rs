@@ -99,6 +99,45 @@ fn without_append_time_t1_stands_for_it() {
 }
 
 #[test]
+fn a_log_that_stamps_its_records_overrules_what_they_say() {
+    let stamp = Time::from_us(300);
+    let claim = r#"{"v":1,"type":"claim","id":"T","rev":1,"service":"s","opened_at":100,"state":"received"}"#;
+    assert_refused(claim, RefusalReason::Malformed, "missing field `appended_at`");
+    for own in ["", ",\"appended_at\":0", ",\"appended_at\":null", ",\"appended_at\":9223372036854775807"] {
+        let text = claim.replace("\"rev\":1", &format!("\"rev\":1{own}"));
+        let decoded = decode_appended(text.as_bytes(), stamp).unwrap();
+        assert!(decoded.record.is_ok(), "{:?}", decoded.record);
+        assert_eq!(decoded.appended_at, Some(stamp));
+    }
+    let early = decode_appended(claim.as_bytes(), Time::from_us(100) - Sample::WORST_CLOCK - Span::from_us(1)).unwrap();
+    assert_eq!(early.record.unwrap_err().reason, RefusalReason::InTheFuture);
+}
+
+/// A reader that takes the first of two and one that takes the last would disagree about what the record is.
+#[test]
+fn a_field_that_comes_twice_is_refused_in_every_record() {
+    let sound = r#"{"v":1,"type":"claim","id":"T","rev":1,"service":"s","opened_at":100,"state":"received","appended_at":300}"#;
+    for (field, again) in [("v", "1"), ("type", "\"tick\""), ("appended_at", "300"), ("rev", "2"), ("id", "\"T\"")] {
+        let twice = sound.replace("\"state\"", &format!("\"{field}\":{again},\"state\""));
+        assert_refused(&twice, RefusalReason::Malformed, &format!("duplicate field `{field}`"));
+    }
+}
+
+#[test]
+fn an_append_time_outside_the_calendar_is_refused_by_name() {
+    for us in [Time::EARLIEST.us() - 1, Time::LATEST.us() + 1, i64::MAX, i64::MIN] {
+        assert_refused(&format!(r#"{{"v":1,"type":"tick","appended_at":{us}}}"#), RefusalReason::TimeOutOfRange, "`appended_at`");
+    }
+    for us in [Time::EARLIEST, Time::LATEST] {
+        let tick = format!(r#"{{"v":1,"type":"tick","appended_at":{}}}"#, us.us());
+        assert_eq!(decode(tick.as_bytes()).unwrap(), Decoded { appended_at: Some(us), record: Ok(Record::Tick) });
+    }
+    for other in ["1.5", "\"1\"", "[1]", "9223372036854775808", "true"] {
+        assert_refused(&format!(r#"{{"v":1,"type":"tick","appended_at":{other}}}"#), RefusalReason::Malformed, "is not an instant");
+    }
+}
+
+#[test]
 fn facts_that_break_a_rule_are_refused() {
     use RefusalReason::{EmptyPeriod, InTheFuture, Malformed};
     let claim =
@@ -147,6 +186,13 @@ fn ten_million_bytes_on_a_line_are_read_or_named() {
     assert_eq!(decode(padded.as_bytes()).unwrap().record, Ok(Record::Tick));
     let name = format!(r#"{{"v":1,"type":"{}","appended_at":1}}"#, "a".repeat(10_000_000));
     assert!(refusal(&name).detail.len() < 200);
+    let state = format!(
+        r#"{{"v":1,"type":"claim","id":"T","rev":1,"service":"s","opened_at":1,"state":"{}","appended_at":1}}"#,
+        "a".repeat(10_000_000)
+    );
+    assert!(refusal(&state).detail.len() < 400);
+    let deep = format!(r#"{{"v":1,"type":"tick","appended_at":1,"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(decode(deep.as_bytes()).unwrap().record, Ok(Record::Tick));
 }
 
 proptest! {

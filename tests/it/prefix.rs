@@ -9,6 +9,7 @@ use vigie_aggregator::core::engine::Engine;
 use vigie_contract::Catalogue;
 use vigie_tests::case::cases;
 use vigie_tests::fold::{BOUNDED, LIVE, batch, catalogue, lines, step};
+use vigie_tests::oracle;
 use vigie_tests::world::world;
 
 /// How many random worlds are tried: `VIGIE_WORLDS`.
@@ -16,8 +17,16 @@ pub(crate) fn worlds(default: u64) -> u64 {
     std::env::var("VIGIE_WORLDS").ok().and_then(|worlds| worlds.parse().ok()).unwrap_or(default)
 }
 
+fn parsed_lines(lines: &[String]) -> Vec<Value> {
+    lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn slow(given: Option<&str>, evidence: &[String]) -> Vec<Value> {
+    oracle::replay(given, &evidence.join("\n"), None)
+}
+
 #[track_caller]
-fn assert_same(what: &str, left: &[String], right: &[String]) {
+fn assert_same<T: PartialEq + std::fmt::Debug>(what: &str, left: &[T], right: &[T]) {
     if let Some(at) = (0..left.len().max(right.len())).find(|&at| left.get(at) != right.get(at)) {
         panic!("{what}: line {at} differs\n  left:  {:?}\n  right: {:?}", left.get(at), right.get(at));
     }
@@ -88,6 +97,7 @@ fn walk(name: &str, given: Option<&str>, evidence: &[String], every: usize) {
         }
         let now = lines(&live);
         assert_same(&format!("{what}: live, batch"), &now, &lines(&batch(parsed.as_ref(), &evidence[..=offset], None)));
+        assert_same(&format!("{what}: live, slow model"), &parsed_lines(&now), &slow(given, &evidence[..=offset]));
         let snapshot = restored.snapshot(offset as u64, manifest.as_ref());
         store.extend(snapshot.changed);
         restored = Engine::restore(LIVE, parsed.clone(), &snapshot.manifest, |key| store.get(key).cloned()).unwrap();

@@ -4,4 +4,5 @@
 
 pub mod case;
 pub mod fold;
+pub mod oracle;
 pub mod world;

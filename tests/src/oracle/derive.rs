@@ -204,9 +204,9 @@ impl<'a> World<'a> {
             let r = returns.iter().copied().filter(|r| *r < b && *r > last_fail).min();
             let until = r.map_or(b, |r| r.max(a));
             if definition.since.is_none_or(|since| a > since.us()) {
-                for later in place..end {
-                    if self.at[later] < until {
-                        counted[later] = Down;
+                for (at, counted) in self.at[place..end].iter().zip(&mut counted[place..end]) {
+                    if *at < until {
+                        *counted = Down;
                     }
                 }
             }

@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::Value;
 use vigie_aggregator::core::engine::Engine;
-use vigie_contract::Catalogue;
+use vigie_contract::{Catalogue, Time};
 use vigie_tests::case::cases;
 use vigie_tests::fold::{BOUNDED, LIVE, batch, catalogue, lines, step};
 use vigie_tests::oracle;
-use vigie_tests::world::world;
+use vigie_tests::world::{Random, world};
 
 /// How many random worlds are tried: `VIGIE_WORLDS`.
 pub(crate) fn worlds(default: u64) -> u64 {
@@ -117,6 +117,25 @@ fn every_prefix_of_random_worlds() {
             let (catalogue, evidence) = (world.catalogue.as_deref().unwrap_or_default(), shrunk.join("\n"));
             println!("world {seed} fails; keep this as a case in tests/cases:\n{catalogue}\n{evidence}");
             walk(&format!("world {seed}, shrunk"), world.catalogue.as_deref(), &shrunk, 1);
+        }
+    }
+}
+
+/// `--until` sets the frontier anywhere, also before evidence that still counts.
+#[test]
+fn any_frontier_of_random_worlds() {
+    for seed in 0..worlds(150) {
+        let world = world(seed);
+        let parsed: Option<Catalogue> = world.catalogue.as_deref().map(catalogue);
+        let mut random = Random::new(seed);
+        let stamps: Vec<i64> =
+            world.evidence.iter().filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["t1"].as_i64()).collect();
+        for _ in 0..5 {
+            let until =
+                stamps.get(random.below(stamps.len().max(1) as u64) as usize).map_or(0, |stamp| stamp + random.between(-2, 90_000_000));
+            let fast = lines(&batch(parsed.as_ref(), &world.evidence, Some(Time::from_us(until))));
+            let slow = oracle::replay(world.catalogue.as_deref(), &world.evidence.join("\n"), Some(until));
+            assert_same(&format!("world {seed} until {until}: fast, slow model"), &parsed_lines(&fast), &slow);
         }
     }
 }

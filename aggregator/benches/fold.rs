@@ -107,7 +107,7 @@ fn main() {
     let began = Instant::now();
     let records = fold(&mut engine, &names, TARGETS, 0..slots, well);
     rate(&format!("decoded, {TARGETS} × {VANTAGES}, {days} days, healthy"), records, began);
-    let per_track = engine.size_bytes() / (TARGETS * VANTAGES);
+    let per_track = engine.size_bytes().0 / (TARGETS * VANTAGES);
     println!("{:<58} {per_track:>12} bytes per (target, vantage) of {} kept samples", "  state", slots.min(4 * 8_640));
 
     let mut lines = Vec::new();
@@ -136,7 +136,7 @@ fn main() {
         println!(
             "{:<58} {:>12} bytes per (target, vantage)",
             format!("96 h at 10 s, {what} a latency objective"),
-            engine.size_bytes() / (2 * VANTAGES)
+            engine.size_bytes().0 / (2 * VANTAGES)
         );
     }
 
@@ -162,6 +162,10 @@ fn worst_cases(names: &Names) {
     let began = Instant::now();
     let records = fold(&mut engine, names, 10, 1..30 * 8_640, flaps(8_640, 6));
     rate("ten targets for a month, one under an open claim all along", records, began);
+    println!("{:<58} {:>12} bytes per service and month", "  states and windows, an outage a day", engine.size_bytes().1 / 10);
+    let mut engine = Engine::new(SETTINGS, Some(catalogue(10, false)));
+    fold(&mut engine, names, 10, 1..30 * 8_640, |_, _| Outcome::Ok);
+    println!("{:<58} {:>12} bytes per service and month", "  states and windows, healthy", engine.size_bytes().1 / 10);
 
     for (hours, what) in [(1, "an hour"), (95, "95 hours")] {
         let mut engine = Engine::new(SETTINGS, Some(catalogue(10, false)));

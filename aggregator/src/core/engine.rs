@@ -560,11 +560,16 @@ impl Engine {
         self.next_pruning = self.frontier + Span::HOUR;
     }
 
-    /// Bytes that the samples and states of a target occupy, by vantage.
+    /// Bytes that all samples occupy, and bytes that all states and windows occupy, which are kept for thirteen months.
     #[must_use]
-    pub fn size_bytes(&self) -> usize {
-        let tracks = self.tracks.iter().flatten().map(|(_, track)| track.size_bytes()).sum::<usize>();
-        tracks + self.levels.iter().map(Steps::size_bytes).sum::<usize>()
+    pub fn size_bytes(&self) -> (usize, usize) {
+        let samples = self.tracks.iter().flatten().map(|(_, track)| track.size_bytes()).sum();
+        let of_service = |service: &ServiceState| {
+            let windows = service.outages.capacity() * size_of::<Outage>() + service.published.len() * size_of::<(Time, Published)>();
+            service.verdicts.size_bytes() + windows
+        };
+        let levels = self.levels.iter().map(Steps::size_bytes).sum::<usize>();
+        (samples, levels + self.services.iter().map(of_service).sum::<usize>())
     }
 }
 

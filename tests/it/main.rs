@@ -4,5 +4,6 @@
 
 mod conformance;
 mod intake;
+mod persistence;
 mod prefix;
 mod properties;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use vigie_aggregator::core::state::State;
+use vigie_aggregator::explain;
 use vigie_contract::Time;
 use vigie_tests::fold::{batch, catalogue};
 use vigie_tests::oracle;
@@ -22,6 +23,11 @@ fn counted(resolved_us: i64, at_s: &[i64]) -> Vec<State> {
     let engine = batch(Some(&catalogue(CATALOGUE)), &evidence, None);
     let found: Vec<serde_json::Value> = engine.lines().iter().map(|line| serde_json::to_value(line).unwrap()).collect();
     assert_eq!(found, oracle::replay(Some(CATALOGUE), &evidence.join("\n"), None));
+    // With one target, what is explained of it is what counts for the service.
+    for at in at_s {
+        let moment = explain::moment(&engine, "s", Time::from_us(at * S)).unwrap();
+        assert_eq!(moment.targets[0].counted, moment.counted, "at {at} s");
+    }
     engine.with_view(0, |view| at_s.iter().map(|at| view.verdicts.at(Time::from_us(at * S)).counted).collect()).unwrap()
 }
 

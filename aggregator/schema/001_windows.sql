@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS windows
     `claims` Array(String) COMMENT 'Ids of its counted claims, in order',
     `ended_by` Nullable(Enum8('supervision' = 1, 'customer' = 2)) COMMENT 'Whose word ended it, NULL while open',
     `as_of_us` Int64 COMMENT 'The frontier when this version was made: the lengths are as of then',
-    `final` Bool COMMENT 'No sample can change it any more, only claims and exclusions (SPEC 7)',
+    `final` Bool COMMENT 'Whether no sample could change it any more when this version was made (SPEC 7); time alone publishes none, so of a month ask accounts.final',
     `superseded_by` Nullable(UUID) COMMENT 'Of a retracted window: the one that covers it now, NULL if none does',
     `onset_at` DateTime64(6, 'UTC') ALIAS fromUnixTimestamp64Micro(onset_us, 'UTC') COMMENT 'onset_us to look at',
     `end_at` Nullable(DateTime64(6, 'UTC')) ALIAS fromUnixTimestamp64Micro(end_us, 'UTC') COMMENT 'end_us to look at',
@@ -63,7 +63,7 @@ CREATE OR REPLACE VIEW windows_current
     `claims` Array(String) COMMENT 'Ids of its counted claims, in order',
     `ended_by` Nullable(Enum8('supervision' = 1, 'customer' = 2)) COMMENT 'Whose word ended it, NULL while open',
     `as_of_us` Int64 COMMENT 'The frontier when this version was made: the lengths are as of then',
-    `final` Bool COMMENT 'No sample can change it any more',
+    `final` Bool COMMENT 'Whether no sample could change it any more when this version was made; of a month ask accounts.final',
     `onset_at` DateTime64(6, 'UTC') COMMENT 'onset_us to look at',
     `end_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'end_us to look at',
     `as_of_at` DateTime64(6, 'UTC') COMMENT 'as_of_us to look at'

@@ -1,0 +1,1 @@
+//! The probe: measures targets from one vantage (DESIGN §5).

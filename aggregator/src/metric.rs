@@ -4,38 +4,7 @@
 //! monthly sums included: they go down too, and `rate()` has no business with them. A metric whose value nobody knows is absent,
 //! never 0. The probe's own metrics bear the names of the blackbox exporter and stand with the probe.
 
-/// One metric family as it is exported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metric {
-    /// Its name, `vigie_` first and the unit last.
-    pub name: &'static str,
-    /// One line on how to read it: the text after `# HELP`.
-    pub help: &'static str,
-    /// Whether it may go down.
-    pub kind: Kind,
-    /// The names of its labels, in the order in which they are written.
-    pub labels: &'static [&'static str],
-}
-
-/// The type of a metric, as in the text after `# TYPE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Counts since the start of the process, never down.
-    Counter,
-    /// A value now.
-    Gauge,
-}
-
-impl Kind {
-    /// The word of the exposition format.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-        }
-    }
-}
+pub use vigie_contract::metric::{Kind, Metric};
 
 /// Labels of what is known of a service now.
 const SERVICE: &[&str] = &["service", "indicator"];

@@ -1,1 +1,34 @@
 //! The probe: measures targets from one vantage (DESIGN §5).
+//!
+//! Slots come due on an open-loop schedule ([`station`]); each becomes exactly one sample, `void` if it could not be measured. Samples
+//! go to a bounded spool on disk and from there to the evidence log. The probe never decides whether something is an outage.
+
+mod canary;
+mod check;
+mod clock;
+mod deliver;
+mod descriptors;
+mod dns;
+pub mod icmp;
+mod limits;
+mod load;
+mod metric;
+mod net;
+mod plan;
+mod probe;
+mod random;
+mod resolve;
+mod secret;
+mod sink;
+mod slot;
+mod spool;
+mod station;
+mod stats;
+
+pub use check::{CheckError, validate};
+pub use net::Source;
+pub use probe::{AdoptError, Probe, ProbeView, Settings, StartError};
+pub use secret::{Secret, SecretError, SecretSource};
+pub use sink::{Acknowledged, HttpSink, Sink, SinkError};
+pub use spool::SpoolError;
+pub use station::Unmeasurable;

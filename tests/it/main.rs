@@ -7,3 +7,4 @@ mod intake;
 mod persistence;
 mod prefix;
 mod properties;
+mod retention;

@@ -67,6 +67,7 @@ impl Engine {
         let mut tracks = std::mem::take(&mut self.tracks);
         let mut levels = std::mem::take(&mut self.levels);
         let first_evidence = std::mem::take(&mut self.first_evidence);
+        let mut past_latencies = std::mem::take(&mut self.past_latencies);
         for target in &catalogue.targets {
             let old = old_targets.get(&target.id);
             let of_old = old.map(|&old| std::mem::take(&mut tracks[old])).unwrap_or_default();
@@ -74,6 +75,7 @@ impl Engine {
             self.tracks.push(carried.collect());
             self.levels.push(old.map(|&old| std::mem::take(&mut levels[old])).unwrap_or_default());
             self.first_evidence.push(old.and_then(|&old| first_evidence[old]));
+            self.past_latencies.push(old.map(|&old| std::mem::take(&mut past_latencies[old])).unwrap_or_default());
         }
         let mut gates = std::mem::take(&mut self.gates);
         self.gates.resize_with(catalogue.vantages.len(), Default::default);

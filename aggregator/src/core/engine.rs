@@ -11,13 +11,14 @@ use rustc_hash::FxHashMap;
 use vigie_contract::catalogue::{Catalogue, ServiceIx, TargetIx, VantageIx};
 use vigie_contract::record::CatalogueRecord;
 use vigie_contract::{
-    Claim, ClaimId, ExclusionId, Outcome, Record, Refusal, RefusalReason, RunId, Sample, ServiceId, Span, TargetId, Time, VantageId,
+    Claim, ClaimId, ExclusionId, Month, Outcome, Record, Refusal, RefusalReason, RunId, Sample, ServiceId, Span, TargetId, Time, VantageId,
 };
 
 use super::account::Revision;
 use super::agenda::{Agenda, Item};
 use super::gate::{Anchors, Gates};
 use super::line::WindowLine;
+use super::report::{Latency, tally_latencies};
 use super::service::{Reach, Scope, Verdict};
 use super::state::Steps;
 use super::target::{Evidence, Level};
@@ -117,6 +118,8 @@ pub struct Engine {
     /// By target, then vantage.
     pub(super) tracks: Vec<Vec<(VantageIx, Track)>>,
     pub(super) first_evidence: Vec<Option<Time>>,
+    /// For each target, the latencies of the samples that are forgotten.
+    pub(super) past_latencies: Vec<BTreeMap<Month, Latency>>,
     pub(super) levels: Vec<Steps<Level>>,
     pub(super) gates: Vec<Gates>,
     pub(super) services: Vec<ServiceState>,
@@ -173,6 +176,7 @@ impl Engine {
             next_run: 0,
             tracks: Vec::new(),
             first_evidence: Vec::new(),
+            past_latencies: Vec::new(),
             levels: Vec::new(),
             gates: Vec::new(),
             services: Vec::new(),
@@ -541,7 +545,10 @@ impl Engine {
             let margin = self.evidence(target).map_or(Span::ZERO, |evidence| evidence.margin());
             // A late sample moves states a few holds before its stamp, for which the samples before it are read.
             let horizon = self.now - catalogue.late_horizon - Span::from_us(8 * margin.us()) - Span::HOUR;
-            self.tracks[target].iter_mut().for_each(|(_, track)| track.forget_before(horizon));
+            let forgotten: Vec<_> = self.tracks[target].iter_mut().flat_map(|(_, track)| track.forget_before(horizon)).collect();
+            for chunk in forgotten {
+                tally_latencies(catalogue, target, chunk.entries(), &mut self.past_latencies[target]);
+            }
             self.levels[target].forget_before(self.frontier - LONGEST_MEMORY);
         }
         for gates in &mut self.gates {

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use vigie_contract::catalogue::{ServiceIx, TargetIx};
+use serde::{Deserialize, Serialize};
+use vigie_contract::catalogue::{Catalogue, ServiceIx, TargetIx};
 use vigie_contract::{ExclusionKind, Month, Outcome, Span, Time};
 
 use super::account::{self, Account, MonthView, Revision, percent};
 use super::engine::Engine;
 use super::interval::Intervals;
 use super::line::{AccountLine, Advice, CandidateLine, GapLine, LatencyLine, Line};
+use super::track::Entry;
 use super::version::{is_final, is_settled, window_line};
 use super::window::View;
 
 /// The latencies of a target in a month.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// Successful samples with a latency.
     pub ok: u64,
@@ -116,30 +118,12 @@ impl Engine {
     /// The latencies of a target, by month of the samples' stamps (6).
     #[must_use]
     pub fn latencies(&self, target: TargetIx) -> BTreeMap<Month, Latency> {
-        let mut months: BTreeMap<Month, Latency> = BTreeMap::new();
-        let Some(catalogue) = &self.catalogue else { return months };
-        let definition = &catalogue.targets[target];
-        if !definition.has_latency_objective() {
-            return months;
-        }
-        for (_, track) in &self.tracks[target] {
-            let mut month: Option<(Month, Time)> = None;
-            for entry in track.since(Time::BEGINNING).take_while(|entry| entry.stamp < self.frontier) {
-                let objective = definition.plan.at(entry.stamp).latency_objective;
-                let (Outcome::Ok, Some(latency), Some(objective)) = (entry.outcome, entry.latency, objective) else { continue };
-                // Stamps rise: the calendar is asked once a month.
-                let month = match month {
-                    Some((month, end)) if entry.stamp < end => month,
-                    _ => {
-                        let now = catalogue.calendar.month_of(entry.stamp);
-                        month = Some((now, catalogue.calendar.end_of(now)));
-                        now
-                    }
-                };
-                let sums = months.entry(month).or_default();
-                sums.ok += 1;
-                sums.over += u64::from(latency > objective);
-                sums.max = sums.max.max(latency);
+        let Some(catalogue) = &self.catalogue else { return BTreeMap::new() };
+        let mut months = self.past_latencies[target].clone();
+        if catalogue.targets[target].has_latency_objective() {
+            for (_, track) in &self.tracks[target] {
+                let known = track.since(Time::BEGINNING).take_while(|entry| entry.stamp < self.frontier);
+                tally_latencies(catalogue, target, known, &mut months);
             }
         }
         months
@@ -151,5 +135,33 @@ impl Engine {
         let Some(catalogue) = &self.catalogue else { return &[] };
         let month = catalogue.calendar.start_of(catalogue.calendar.month_of(time));
         &catalogue.indicators[catalogue.services[service].indicator].terms.at(month).exclusions
+    }
+}
+
+/// Adds the latencies of `entries`, whose stamps rise, to the sums of their months.
+pub(super) fn tally_latencies(
+    catalogue: &Catalogue,
+    target: TargetIx,
+    entries: impl Iterator<Item = Entry>,
+    months: &mut BTreeMap<Month, Latency>,
+) {
+    let plan = &catalogue.targets[target].plan;
+    let mut month: Option<(Month, Time)> = None;
+    for entry in entries {
+        let objective = plan.at(entry.stamp).latency_objective;
+        let (Outcome::Ok, Some(latency), Some(objective)) = (entry.outcome, entry.latency, objective) else { continue };
+        // Stamps rise: the calendar is asked once a month.
+        let month = match month {
+            Some((month, end)) if entry.stamp < end => month,
+            _ => {
+                let now = catalogue.calendar.month_of(entry.stamp);
+                month = Some((now, catalogue.calendar.end_of(now)));
+                now
+            }
+        };
+        let sums = months.entry(month).or_default();
+        sums.ok += 1;
+        sums.over += u64::from(latency > objective);
+        sums.max = sums.max.max(latency);
     }
 }

@@ -9,13 +9,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vigie_contract::catalogue::{Strictness, VantageIx};
 use vigie_contract::record::CatalogueRecord;
-use vigie_contract::{Catalogue, Claim, ClaimId, ExclusionId, RunId, Span, TargetId, Time, VantageId};
+use vigie_contract::{Catalogue, Claim, ClaimId, ExclusionId, Month, RunId, Span, TargetId, Time, VantageId};
 
 use super::account::Revision;
 use super::chunk::Chunk;
 use super::digest::sha256_hex;
 use super::engine::{Engine, Fact, Settings, Waiting};
 use super::gate::Gates;
+use super::report::Latency;
 use super::state::Steps;
 use super::target::Level;
 use super::track::Track;
@@ -78,6 +79,7 @@ struct Head {
     runs: Vec<(RunId, u32)>,
     next_run: u32,
     first_evidence: Vec<Option<Time>>,
+    past_latencies: Vec<BTreeMap<Month, Latency>>,
     gates: Vec<Gates>,
     claims: BTreeMap<ClaimId, Fact<Claim>>,
     exclusions: BTreeMap<ExclusionId, BTreeMap<u64, Revision>>,
@@ -136,6 +138,7 @@ impl Engine {
             runs,
             next_run: self.next_run,
             first_evidence: self.first_evidence.clone(),
+            past_latencies: self.past_latencies.clone(),
             gates: self.gates.clone(),
             claims: self.claims.clone(),
             exclusions: self.exclusions.clone(),
@@ -213,6 +216,7 @@ impl Engine {
         engine.runs = head.runs.into_iter().collect();
         engine.next_run = head.next_run;
         engine.first_evidence = head.first_evidence;
+        engine.past_latencies = head.past_latencies;
         engine.gates = head.gates;
         engine.claims = head.claims;
         engine.exclusions = head.exclusions;

@@ -346,12 +346,13 @@ impl Track {
         Self { chunks: Vec::new(), tail, seen, longest_hold: self.longest_hold, longest_reach: self.longest_reach }
     }
 
-    /// Forgets the samples before `horizon`, chunk by chunk.
-    pub fn forget_before(&mut self, horizon: Time) {
+    /// Forgets the samples before `horizon`, chunk by chunk, and returns what it forgot.
+    pub fn forget_before(&mut self, horizon: Time) -> Vec<Chunk> {
         let gone = self.chunks.partition_point(|chunk| chunk.last < horizon);
-        self.chunks.drain(..gone);
+        let forgotten = self.chunks.drain(..gone).collect();
         self.chunks.shrink_to_fit();
         self.seen.retain(|seen| seen.last_stamp >= horizon);
+        forgotten
     }
 
     /// The interned runs that it names.

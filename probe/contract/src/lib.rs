@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod claim;
 pub mod exclusion;
 pub mod id;
+pub mod metric;
 pub mod record;
 pub mod sample;
 pub mod time;

@@ -1,0 +1,243 @@
+//! One attempt at one target: a check is one file behind the trait [`Check`], so that a new kind only adds a file.
+//!
+//! A check says what it found; it decides neither about a retry nor about an outage. What is not the target's doing is
+//! [`Finding::Void`] with its reason, never a failure (SPEC §1).
+
+mod dns;
+mod http;
+mod icmp;
+mod tcp;
+mod tls;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Instant;
+
+use serde::Deserialize;
+use vigie_contract::{Reason, Span};
+
+use crate::clock::{now, span};
+use crate::net::Net;
+use crate::secret::SecretError;
+
+/// The answer of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    Ok,
+    Fail(Reason),
+    Void(Reason),
+}
+
+/// What a check borrows for one attempt.
+pub(crate) struct Attempt<'a> {
+    pub(crate) net: &'a Net,
+    /// Different in every attempt at anything: sent along, so that no two requests are identical.
+    pub(crate) id: &'a str,
+    /// When the attempt will be given up from outside.
+    pub(crate) deadline: Instant,
+}
+
+pub(crate) type Answer<'a> = Pin<Box<dyn Future<Output = Finding> + 'a>>;
+
+/// A way to measure a target.
+pub(crate) trait Check {
+    /// Tries once. The future is dropped at the deadline, which is then a timeout: `trace` holds how far it came.
+    fn attempt<'a>(&'a self, attempt: &'a Attempt<'a>, trace: &'a mut Trace) -> Answer<'a>;
+
+    /// Which family of phases it reports.
+    fn kind(&self) -> Kind;
+}
+
+/// The kinds of checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Http,
+    Tcp,
+    Tls,
+    Icmp,
+    Dns,
+}
+
+/// A part of an attempt, by the blackbox exporter's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Resolve,
+    Setup,
+    Connect,
+    Tls,
+    Request,
+    Processing,
+    Transfer,
+    Rtt,
+}
+
+impl Phase {
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Resolve, Self::Setup, Self::Connect, Self::Tls, Self::Request, Self::Processing, Self::Transfer, Self::Rtt];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Setup => "setup",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Request => "request",
+            Self::Processing => "processing",
+            Self::Transfer => "transfer",
+            Self::Rtt => "rtt",
+        }
+    }
+}
+
+/// How far an attempt came and what it learned on the way, failures included.
+#[derive(Clone, Debug)]
+pub(crate) struct Trace {
+    pub(crate) began: Instant,
+    running: Option<(Phase, Instant)>,
+    phases: [Option<Span>; Phase::ALL.len()],
+    /// What a check measured better than from outside: a round trip by the kernel's stamps.
+    pub(crate) latency: Option<Span>,
+    pub(crate) facts: Facts,
+}
+
+/// What an answer tells besides being right or wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Facts {
+    pub(crate) http_status: Option<u16>,
+    pub(crate) content_bytes: Option<u64>,
+    /// The earliest end of validity in the chain that was presented, in Unix seconds.
+    pub(crate) certificate_expiry_s: Option<i64>,
+    /// 4 or 6.
+    pub(crate) ip_protocol: Option<u8>,
+    pub(crate) hop_limit: Option<u8>,
+    pub(crate) answer_records: Option<usize>,
+}
+
+impl Trace {
+    pub(crate) fn new(began: Instant) -> Self {
+        Self { began, running: None, phases: [None; Phase::ALL.len()], latency: None, facts: Facts::default() }
+    }
+
+    /// The running phase ends and this one begins.
+    pub(crate) fn begin(&mut self, phase: Phase) {
+        let at = now();
+        self.close(at);
+        self.running = Some((phase, at));
+    }
+
+    /// The running phase ends at `at`.
+    pub(crate) fn close(&mut self, at: Instant) {
+        if let Some((phase, since)) = self.running.take() {
+            let slot = &mut self.phases[phase as usize];
+            *slot = Some(slot.unwrap_or(Span::ZERO) + span(at.saturating_duration_since(since)));
+        }
+    }
+
+    /// Sets a phase that was measured otherwise.
+    pub(crate) fn set(&mut self, phase: Phase, length: Span) {
+        self.phases[phase as usize] = Some(length);
+    }
+
+    /// The phases that were reached.
+    pub(crate) fn phases(&self) -> impl Iterator<Item = (Phase, Span)> + '_ {
+        Phase::ALL.iter().filter_map(|phase| self.phases[*phase as usize].map(|length| (*phase, length)))
+    }
+}
+
+/// The table `check` of a target, by kind.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Block {
+    Http(http::Block),
+    Tcp(tcp::Block),
+    Tls(tls::Block),
+    Icmp(icmp::Block),
+    Dns(dns::Block),
+}
+
+/// Why a check cannot be made from what the catalogue says.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The table has a wrong shape or value.
+    #[error("{0}")]
+    Shape(String),
+    /// A file that it names cannot be used.
+    #[error("{0}")]
+    File(String),
+    /// A secret that it names cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+}
+
+fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
+    let kinds = ["http", "tcp", "tls", "icmp", "dns"];
+    match check.get("kind").and_then(serde_json::Value::as_str) {
+        None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
+        Some(kind) if !kinds.contains(&kind) => {
+            return Err(CheckError::Shape(format!("unknown kind of check `{kind}`: there are {}", kinds.join(", "))));
+        }
+        Some(_) => {}
+    }
+    Block::deserialize(check).map_err(|error| CheckError::Shape(error.to_string()))
+}
+
+/// Whether the table `check` of a target can be understood; reads no file and no secret.
+pub fn validate(check: &serde_json::Value) -> Result<(), CheckError> {
+    read(check)?.validate()
+}
+
+/// The check that the table describes; reads the files and secrets that it names.
+pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Check>, CheckError> {
+    let block = read(check)?;
+    block.validate()?;
+    Ok(match block {
+        Block::Http(block) => Box::new(block.build(net)?),
+        Block::Tcp(block) => Box::new(block.build()?),
+        Block::Tls(block) => Box::new(block.build(net)?),
+        Block::Icmp(block) => Box::new(block.build()?),
+        Block::Dns(block) => Box::new(block.build()?),
+    })
+}
+
+impl Block {
+    fn validate(&self) -> Result<(), CheckError> {
+        match self {
+            Self::Http(block) => block.validate(),
+            Self::Tcp(block) => block.validate(),
+            Self::Tls(block) => block.validate(),
+            Self::Icmp(block) => block.validate(),
+            Self::Dns(block) => block.validate(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_check_that_cannot_be_understood_says_why() {
+        let error = |check: serde_json::Value| validate(&check).unwrap_err().to_string();
+        assert!(error(json!({})).contains("no `kind`"));
+        assert!(error(json!({"kind": "htp"})).contains("`htp`"));
+        assert!(error(json!({"kind": "http"})).contains("url"));
+        assert!(error(json!({"kind": "http", "url": "http://a/", "colour": 1})).contains("colour"));
+        assert!(error(json!({"kind": "http", "url": "ftp://a/"})).contains("ftp"));
+        assert!(error(json!({"kind": "tcp", "address": "a"})).contains("port"));
+        assert!(error(json!({"kind": "dns", "server": "127.0.0.1:53", "name": "a.test", "type": "Z"})).contains('Z'));
+        validate(&json!({"kind": "icmp", "address": "192.0.2.1", "outside": true})).unwrap();
+    }
+
+    #[test]
+    fn phases_add_up_over_what_was_reached() {
+        let mut trace = Trace::new(now());
+        trace.begin(Phase::Resolve);
+        trace.begin(Phase::Connect);
+        trace.close(now() + std::time::Duration::from_millis(5));
+        let phases: Vec<_> = trace.phases().collect();
+        assert_eq!(phases.iter().map(|(phase, _)| phase.as_str()).collect::<Vec<_>>(), ["resolve", "connect"]);
+        assert!(phases[1].1 >= Span::from_us(5_000));
+    }
+}

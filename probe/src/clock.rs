@@ -1,0 +1,184 @@
+//! Time of the probe: monotonic for durations, wall time anchored to it, and what disturbs either.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
+use vigie_contract::{Span, Time};
+
+/// A difference between the wall clock and its anchor beyond this is a step; up to it, the anchor follows as the clock is slewed.
+const STEP: Span = Span::from_us(50_000);
+/// More sleep of the machine than this is a suspension.
+const SUSPENSION: Span = Span::from_us(500_000);
+/// How much worse the known error becomes per second without a new measurement, in parts per million: a bad quartz.
+const DRIFT_PPM: u64 = 100;
+
+/// A monotonic clock with an anchored wall time. Between two inspections wall time runs exactly as fast as monotonic time.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    zero: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Wall time at `zero`.
+    anchor: Time,
+    /// How much longer the machine has existed than it has run, at the last inspection.
+    asleep: Span,
+    error: Option<Error>,
+}
+
+/// How far the wall clock was off the log's.
+#[derive(Clone, Copy, Debug)]
+struct Error {
+    bound: Span,
+    measured: Instant,
+}
+
+/// Something that makes what was measured across it worthless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disturbance {
+    /// The wall clock was set, by this much.
+    Step(Span),
+    /// The machine slept this long.
+    Suspended(Span),
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place in the probe that reads the clocks")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place in the probe that reads the clocks")]
+pub(crate) fn wall_now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_us(i64::try_from(since.as_micros()).unwrap_or(i64::MAX / 4))
+}
+
+/// A duration in whole microseconds.
+pub(crate) fn span(duration: Duration) -> Span {
+    Span::from_us(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4))
+}
+
+/// A span as the standard library's duration; a negative one is zero.
+pub(crate) fn duration(span: Span) -> Duration {
+    Duration::from_micros(u64::try_from(span.us()).unwrap_or(0))
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        let zero = now();
+        Self { zero, state: Mutex::new(State { anchor: wall_now(), asleep: time_asleep(), error: None }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wall time at `at`.
+    pub(crate) fn wall(&self, at: Instant) -> Time {
+        self.state().anchor + span(at.saturating_duration_since(self.zero))
+    }
+
+    /// When wall time will be `time`; at the earliest the start of this clock.
+    pub(crate) fn instant(&self, time: Time) -> Instant {
+        self.zero + duration(time - self.state().anchor)
+    }
+
+    /// Compares the clocks. Call it a few times a second.
+    pub(crate) fn inspect(&self) -> Option<Disturbance> {
+        let at = now();
+        let slept = time_asleep() - self.state().asleep;
+        self.judge(wall_now() - self.wall(at), slept)
+    }
+
+    /// What follows from the wall clock being `ahead` of the anchor after the machine has slept for `slept`.
+    fn judge(&self, ahead: Span, slept: Span) -> Option<Disturbance> {
+        let mut state = self.state();
+        state.anchor = state.anchor + ahead;
+        if slept > SUSPENSION {
+            state.asleep = state.asleep + slept;
+            return Some(Disturbance::Suspended(slept));
+        }
+        (ahead > STEP || -ahead > STEP).then_some(Disturbance::Step(ahead))
+    }
+
+    /// Learns from an acknowledgement how far the wall clock may be off: the log took the records at `appended_at` by its own clock,
+    /// at some moment between `sent` and now. A narrow exchange says more than a wide one.
+    pub(crate) fn compare(&self, sent: Instant, acknowledged: Instant, appended_at: Time) {
+        let (earliest, latest) = (self.wall(sent), self.wall(acknowledged));
+        // The true offset lies in [appended_at − latest, appended_at − earliest]: the farther end bounds the error.
+        let bound = (appended_at - earliest).max(latest - appended_at).max(Span::ZERO);
+        let error = &mut self.state().error;
+        if error.is_none_or(|known| bound <= known.at(acknowledged)) {
+            *error = Some(Error { bound, measured: acknowledged });
+        }
+    }
+
+    /// How far the wall clock may be off the log's at `at`; zero while nothing is known.
+    pub(crate) fn error(&self, at: Instant) -> Span {
+        self.state().error.map_or(Span::ZERO, |known| known.at(at))
+    }
+}
+
+impl Error {
+    fn at(self, at: Instant) -> Span {
+        let age = at.saturating_duration_since(self.measured);
+        self.bound + Span::from_us((age.as_secs() * DRIFT_PPM).try_into().unwrap_or(i64::MAX / 8))
+    }
+}
+
+/// How much longer the machine has existed than it has run.
+fn time_asleep() -> Span {
+    let (Ok(existed), Ok(ran)) = (clock_gettime(ClockId::CLOCK_BOOTTIME), clock_gettime(ClockId::CLOCK_MONOTONIC)) else {
+        return Span::ZERO;
+    };
+    span(Duration::from(existed).saturating_sub(Duration::from(ran)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_time_and_instants_convert_both_ways() {
+        let clock = Clock::new();
+        let later = now() + Duration::from_millis(1500);
+        assert!((clock.instant(clock.wall(later)) - Duration::from_micros(1)..=later).contains(&clock.instant(clock.wall(later))));
+    }
+
+    #[test]
+    fn a_slewed_clock_is_followed_and_a_step_is_told() {
+        let clock = Clock::new();
+        let at = now();
+        let before = clock.wall(at);
+        assert_eq!(clock.judge(Span::from_us(400), Span::ZERO), None);
+        assert_eq!(clock.wall(at) - before, Span::from_us(400));
+        assert_eq!(clock.judge(Span::from_us(-60_000), Span::ZERO), Some(Disturbance::Step(Span::from_us(-60_000))));
+        assert_eq!(clock.wall(at) - before, Span::from_us(-59_600));
+    }
+
+    #[test]
+    fn a_suspension_is_told_once() {
+        let clock = Clock::new();
+        assert_eq!(clock.judge(Span::from_secs(8), Span::from_secs(8)), Some(Disturbance::Suspended(Span::from_secs(8))));
+        let asleep = clock.state().asleep;
+        assert_eq!(clock.judge(Span::ZERO, time_asleep() + Span::from_secs(8) - asleep), None);
+    }
+
+    #[test]
+    fn the_error_is_bounded_by_the_narrowest_exchange_and_grows() {
+        let clock = Clock::new();
+        let sent = now();
+        let wide = sent + Duration::from_millis(80);
+        clock.compare(sent, wide, clock.wall(sent) + Span::from_us(30_000));
+        assert_eq!(clock.error(wide), Span::from_us(50_000));
+        let narrow = wide + Duration::from_millis(2);
+        clock.compare(wide, narrow, clock.wall(wide) + Span::from_us(1_000));
+        assert_eq!(clock.error(narrow), Span::from_us(1_000));
+        clock.compare(sent, wide, clock.wall(sent) + Span::from_us(30_000));
+        assert_eq!(clock.error(narrow), Span::from_us(1_000));
+        assert_eq!(clock.error(narrow + Duration::from_secs(1000)), Span::from_us(101_000));
+    }
+}

@@ -1,0 +1,10 @@
+//! Ceilings that no catalogue can lift: what a probe may do to a target, whatever it is told (DESIGN §5).
+
+use vigie_contract::Span;
+
+/// Of an answer no more is read.
+pub(crate) const MOST_BODY_BYTES: usize = 1 << 20;
+/// A target is not measured more often than this from one vantage, and never twice at a time: both attempts fit into a period.
+pub(crate) const SHORTEST_PERIOD: Span = Span::from_secs(1);
+/// The second attempt begins at least this long after the first (SPEC §1).
+pub(crate) const RETRY_AFTER: Span = Span::from_us(1_100_000);

@@ -1,0 +1,205 @@
+//! Every metric of the probe, by name (DESIGN §6), and their values for a scrape.
+//!
+//! The blackbox exporter's names where they exist, so that stock dashboards work: `instance` is the target, `probe` the vantage (scrape
+//! with `honor_labels: true`). A state that nobody knows is absent, never 0.
+
+use std::time::Instant;
+
+use vigie_contract::metric::{Exposition, Kind as Type, Metric};
+use vigie_contract::{Outcome, Span};
+
+use crate::check::{Kind, Phase};
+use crate::stats::{Figures, LAG_BOUNDS_US, LATENCY_BOUNDS_US, TargetStats};
+
+const TARGET: &[&str] = &["instance", "probe"];
+const PHASE: &[&str] = &["instance", "probe", "phase"];
+const PROBE: &[&str] = &["probe"];
+
+macro_rules! metrics {
+    ($($ident:ident = $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
+        $(const $ident: Metric = Metric { name: $name, help: $help, kind: Type::$kind, labels: $labels };)*
+        #[cfg(test)]
+        const ALL: &[Metric] = &[$($ident),*];
+    };
+}
+
+metrics! {
+    SUCCESS = Gauge "probe_success" TARGET, "1 if the last slot was ok, 0 if it failed; absent while nobody knows.";
+    DURATION = Gauge "probe_duration_seconds" TARGET, "How long the last attempt took, failures included.";
+    HTTP_DURATION = Gauge "probe_http_duration_seconds" PHASE, "Length of each phase of the last HTTP attempt, as far as it came.";
+    HTTP_STATUS = Gauge "probe_http_status_code" TARGET, "Status of the last HTTP answer.";
+    HTTP_LENGTH = Gauge "probe_http_content_length" TARGET, "Bytes of the last HTTP body that were read.";
+    CERTIFICATE = Gauge "probe_ssl_earliest_cert_expiry" TARGET, "When the first certificate of the chain expires, in Unix time.";
+    ICMP_DURATION = Gauge "probe_icmp_duration_seconds" PHASE, "Length of each phase of the last echo.";
+    HOP_LIMIT = Gauge "probe_icmp_reply_hop_limit" TARGET, "Hop limit of the last echo reply.";
+    DNS_DURATION = Gauge "probe_dns_duration_seconds" PHASE, "Length of each phase of the last DNS question.";
+    DNS_ANSWERS = Gauge "probe_dns_answer_rrs" TARGET, "Records in the last DNS answer.";
+    LOOKUP = Gauge "probe_dns_lookup_time_seconds" TARGET, "How long the probe's own resolver took for the last attempt.";
+    IP_PROTOCOL = Gauge "probe_ip_protocol" TARGET, "4 or 6: how the last attempt went.";
+    TCP_DURATION = Gauge "vigie_probe_phase_duration_seconds" PHASE, "Length of each phase of the last TCP or TLS attempt.";
+
+    SAMPLES = Counter "vigie_probe_samples_total" &["instance", "probe", "result"], "Samples made, by what was found: ok, fail, void.";
+    REASONS = Counter "vigie_probe_reasons_total" &["instance", "probe", "reason"], "Samples that are not ok, by reason.";
+    LATENCY = Histogram "vigie_probe_latency_seconds" &["instance", "probe", "result"],
+        "How long attempts took, failures included: a timeout counts with the time that it took.";
+
+    SLOTS_DUE = Counter "vigie_probe_slots_due_total" PROBE, "Slots that came due; each becomes one sample.";
+    SLOTS_SKIPPED = Counter "vigie_probe_slots_skipped_total" PROBE,
+        "Slots of a pause of the machine so long that they are only counted, beyond 1000 per target.";
+    MADE = Counter "vigie_probe_samples_made_total" PROBE, "Samples made by this process: delivered, spooled or dropped.";
+    DELIVERED = Counter "vigie_probe_samples_delivered_total" PROBE,
+        "Samples that the log has acknowledged, those of earlier processes included.";
+    SPOOLED = Gauge "vigie_probe_samples_spooled" PROBE, "Samples that wait for the log.";
+    DROPPED = Counter "vigie_probe_samples_dropped_total" PROBE, "Samples lost because spool and memory were full.";
+    SPOOL_BYTES = Gauge "vigie_probe_spool_bytes" PROBE, "Size of the spool on disk.";
+    SPOOL_FAILURES = Counter "vigie_probe_spool_failures_total" PROBE, "Writes to the spool that failed; their samples are delivered from memory.";
+    DELIVERY_FAILURES = Counter "vigie_probe_delivery_failures_total" PROBE, "Batches that the log did not acknowledge; they are tried again.";
+    IN_FLIGHT = Gauge "vigie_probe_in_flight" PROBE, "Slots that are being measured.";
+    LAG = Histogram "vigie_probe_schedule_lag_seconds" PROBE, "How long after it came due a slot began.";
+    STALLS = Counter "vigie_probe_stalls_total" PROBE, "Times that the probe did not run for more than 50 ms although it had to.";
+    STALLED = Counter "vigie_probe_stalled_seconds_total" PROBE, "How long it did not run in all of them.";
+    SHARE = Gauge "vigie_probe_admitted_ratio" PROBE, "Share of the slots that is measured: below 1 the probe is overloaded.";
+    CLOCK_STEPS = Counter "vigie_probe_clock_steps_total" PROBE, "Times that the wall clock was set.";
+    CLOCK_ERROR = Gauge "vigie_probe_clock_error_seconds" PROBE, "How far the wall clock may be off the log's, as far as is known.";
+    SUSPENSIONS = Counter "vigie_probe_suspensions_total" PROBE, "Times that the machine slept.";
+    NOISE = Gauge "vigie_probe_noise_floor_seconds" &["probe", "share"],
+        "What a request to a server of the probe's own takes: the noise in every latency, by share of the last 128 below it.";
+    ASSIGNED = Gauge "vigie_probe_targets" PROBE, "Targets that this vantage measures.";
+    RELOADS_REFUSED = Counter "vigie_probe_reloads_refused_total" PROBE, "Catalogues that could not be used; the last good one is.";
+    ICMP_MODE = Gauge "vigie_probe_icmp_info" &["probe", "mode"], "1; the label says how echoes are sent: raw, datagram, or unavailable.";
+    BUILD = Gauge "vigie_probe_build_info" &["probe", "version"], "1; the labels say which program this is.";
+}
+
+fn seconds(span: Span) -> f64 {
+    span.us() as f64 / 1e6
+}
+
+/// The text of a scrape.
+pub(crate) fn expose(figures: &Figures, vantage: &str, at: Instant) -> String {
+    let mut out = Exposition::default();
+    for (target, stats) in &figures.targets {
+        expose_target(&mut out, target.as_str(), vantage, stats, at);
+    }
+    let one = [vantage];
+    out.put(&SLOTS_DUE, &one, figures.slots_due as f64);
+    out.put(&SLOTS_SKIPPED, &one, figures.slots_skipped as f64);
+    out.put(&MADE, &one, figures.made as f64);
+    out.put(&DELIVERED, &one, figures.delivered as f64);
+    out.put(&SPOOLED, &one, figures.spooled as f64);
+    out.put(&DROPPED, &one, figures.dropped as f64);
+    out.put(&SPOOL_BYTES, &one, figures.spool_bytes as f64);
+    out.put(&SPOOL_FAILURES, &one, figures.spool_failures as f64);
+    out.put(&DELIVERY_FAILURES, &one, figures.delivery_failures as f64);
+    out.put(&IN_FLIGHT, &one, figures.in_flight as f64);
+    let bounds = LAG_BOUNDS_US.map(|us| us as f64 / 1e6);
+    out.put_histogram(&LAG, &one, &bounds, &figures.schedule_lag.counts(), figures.schedule_lag.sum_us() as f64 / 1e6);
+    out.put(&STALLS, &one, figures.stalls as f64);
+    out.put(&STALLED, &one, figures.stalled.as_secs_f64());
+    out.put(&SHARE, &one, figures.share.into());
+    out.put(&CLOCK_STEPS, &one, figures.clock_steps as f64);
+    out.put(&CLOCK_ERROR, &one, seconds(figures.clock_error));
+    out.put(&SUSPENSIONS, &one, figures.suspensions as f64);
+    for (percent, share) in [(50, "0.5"), (99, "0.99")] {
+        if let Some(noise) = figures.noise.quantile(percent) {
+            out.put(&NOISE, &[vantage, share], seconds(noise));
+        }
+    }
+    out.put(&ASSIGNED, &one, figures.assigned as f64);
+    out.put(&RELOADS_REFUSED, &one, figures.reloads_refused as f64);
+    let mode = match &figures.icmp_mode {
+        Some(Ok(mode)) => mode,
+        _ => "unavailable",
+    };
+    out.put(&ICMP_MODE, &[vantage, mode], 1.0);
+    out.put(&BUILD, &[vantage, env!("CARGO_PKG_VERSION")], 1.0);
+    out.into_text()
+}
+
+fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &TargetStats, at: Instant) {
+    let labels = [target, vantage];
+    for (result, count) in ["ok", "void", "fail"].iter().zip(stats.results) {
+        out.put(&SAMPLES, &[target, vantage, result], count as f64);
+    }
+    for (reason, count) in &stats.reasons {
+        let word = serde_json::to_value(reason).unwrap_or_default();
+        out.put(&REASONS, &[target, vantage, word.as_str().unwrap_or_default()], *count as f64);
+    }
+    let bounds = LATENCY_BOUNDS_US.map(|us| us as f64 / 1e6);
+    for (result, buckets) in ["ok", "fail"].iter().zip(&stats.latency) {
+        out.put_histogram(&LATENCY, &[target, vantage, result], &bounds, &buckets.counts(), buckets.sum_us() as f64 / 1e6);
+    }
+    let Some(last) = &stats.last else { return };
+    if last.outcome == Outcome::Void || at.saturating_duration_since(last.at) > last.holds {
+        return;
+    }
+    out.put(&SUCCESS, &labels, f64::from(u8::from(last.outcome == Outcome::Ok)));
+    out.put(&DURATION, &labels, seconds(last.took));
+    let family = match stats.kind {
+        Kind::Http => &HTTP_DURATION,
+        Kind::Icmp => &ICMP_DURATION,
+        Kind::Dns => &DNS_DURATION,
+        Kind::Tcp | Kind::Tls => &TCP_DURATION,
+    };
+    for (phase, length) in &last.phases {
+        out.put(family, &[target, vantage, phase.as_str()], seconds(*length));
+        if *phase == Phase::Resolve {
+            out.put(&LOOKUP, &labels, seconds(*length));
+        }
+    }
+    let facts = &last.facts;
+    let values = [
+        (&HTTP_STATUS, facts.http_status.map(f64::from)),
+        (&HTTP_LENGTH, facts.content_bytes.map(|bytes| bytes as f64)),
+        (&CERTIFICATE, facts.certificate_expiry_s.map(|s| s as f64)),
+        (&HOP_LIMIT, facts.hop_limit.map(f64::from)),
+        (&DNS_ANSWERS, facts.answer_records.map(|records| records as f64)),
+        (&IP_PROTOCOL, facts.ip_protocol.map(f64::from)),
+    ];
+    for (metric, value) in values {
+        if let Some(value) = value {
+            out.put(metric, &labels, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use vigie_contract::{Reason, TargetId};
+
+    use super::*;
+    use crate::check::Facts;
+    use crate::clock::now;
+    use crate::stats::Last;
+
+    #[test]
+    fn names_are_unique_and_counters_are_totals() {
+        let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for metric in ALL {
+            assert_eq!(metric.kind == Type::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn success_is_absent_while_nobody_knows() {
+        let at = now();
+        let text = |outcome, reason, age: u64| {
+            let mut figures = Figures::default();
+            let mut stats = TargetStats::new(Kind::Http);
+            let phases = vec![(Phase::Connect, Span::from_us(900))];
+            let last = Last { outcome, at, holds: Duration::from_secs(27), took: Span::from_us(1500), phases, facts: Facts::default() };
+            stats.note(reason, last);
+            figures.targets.insert(TargetId::from("web"), stats);
+            expose(&figures, "az05", at + Duration::from_secs(age))
+        };
+        assert!(text(Outcome::Ok, None, 1).contains("probe_success{instance=\"web\",probe=\"az05\"} 1"));
+        assert!(text(Outcome::Fail, Some(Reason::Refused), 1).contains("probe_success{instance=\"web\",probe=\"az05\"} 0"));
+        assert!(text(Outcome::Fail, Some(Reason::Refused), 1).contains("phase=\"connect\"} 0.0009"));
+        assert!(!text(Outcome::Void, Some(Reason::Throttled), 1).contains("probe_success{"));
+        assert!(!text(Outcome::Ok, None, 28).contains("probe_success{"));
+    }
+}

@@ -1,0 +1,231 @@
+//! The probe as a whole: its threads, its catalogue, its figures and its end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use vigie_contract::{Catalogue, VantageId};
+
+use crate::check::{self, Attempt, CheckError, Finding, Trace};
+use crate::clock::{Clock, duration, now, span};
+use crate::deliver::{Delivery, MOST_UNSPOOLED};
+use crate::icmp::{self, Pinger};
+use crate::limits::SHORTEST_PERIOD;
+use crate::net::{Net, Source};
+use crate::resolve::Resolver;
+use crate::sink::Sink;
+use crate::spool::{Spool, SpoolError};
+use crate::station::{Command, Station, Unmeasurable};
+use crate::stats::Stats;
+use crate::{canary, metric, random};
+
+/// How long a stopping probe tries to deliver what it still has; the rest waits in the spool.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// What a probe is told when it starts.
+pub struct Settings {
+    /// Where it stands.
+    pub vantage: VantageId,
+    /// The addresses that it measures from.
+    pub source: Source,
+    /// The directory of its spool.
+    pub spool: PathBuf,
+    /// The spool's bound.
+    pub spool_bytes: u64,
+}
+
+/// Why a probe does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// No TLS.
+    #[error(transparent)]
+    Tls(#[from] CheckError),
+    /// The system refuses a thread, a socket or its random numbers.
+    #[error("the system refuses what a probe needs: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Why a catalogue is not measured by.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// These checks cannot be made; nothing has changed.
+    #[error("{} of the targets cannot be measured", .0.len())]
+    Unmeasurable(Vec<Unmeasurable>),
+    /// The probe has stopped.
+    #[error("the probe has stopped")]
+    Stopped,
+}
+
+/// A probe that runs.
+pub struct Probe {
+    vantage: VantageId,
+    stats: Stats,
+    commands: mpsc::Sender<Command>,
+    lanes: Option<oneshot::Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Probe {
+    /// Starts the threads: one schedules and checks, one writes the spool, one delivers. It measures nothing before a catalogue is
+    /// adopted.
+    pub fn start(settings: Settings, sink: Arc<dyn Sink>) -> Result<Self, StartError> {
+        let stats = Stats::default();
+        let clock = Arc::new(Clock::new());
+        let delivery = Delivery::new(Spool::open(&settings.spool, settings.spool_bytes)?, stats.clone());
+        let run = random::run_id()?;
+        let canary = canary::start()?;
+        let (made, unspooled) = sync_channel(MOST_UNSPOOLED);
+        let (commands, told) = mpsc::channel(4);
+        let (lanes, lanes_end) = oneshot::channel();
+        let mut threads = Vec::new();
+
+        let writer = Arc::clone(&delivery);
+        threads.push(std::thread::Builder::new().name("vigie-spool".into()).spawn(move || writer.write(&unspooled))?);
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (deliverer, delivery_clock) = (Arc::clone(&delivery), Arc::clone(&clock));
+        threads.push(std::thread::Builder::new().name("vigie-deliver".into()).spawn(move || {
+            runtime.block_on(async {
+                let lanes = async {
+                    tokio::join!(deliverer.deliver_live(&*sink, &delivery_clock), deliverer.deliver_backlog(&*sink, &delivery_clock))
+                };
+                tokio::select! {
+                    _ = lanes => {}
+                    _ = lanes_end => {}
+                }
+            });
+        })?);
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (vantage, figures) = (settings.vantage.clone(), stats.clone());
+        let pinger = Pinger::start(icmp::Setup { source_v4: settings.source.v4, source_v6: settings.source.v6 });
+        let pinger = pinger.map_err(|error| error.to_string());
+        stats.lock().icmp_mode = Some(pinger.as_ref().map(mode).map_err(Clone::clone));
+        let net = Net::new(settings.source, Resolver::of_system(), pinger)?;
+        threads.push(std::thread::Builder::new().name("vigie-probe".into()).spawn(move || {
+            let station = Rc::new(Station::new(vantage, run, net, clock, figures.clone(), made));
+            LocalSet::new().block_on(&runtime, async {
+                let listener = Rc::clone(&station);
+                tokio::task::spawn_local(async move { listen_to_oneself(listener.net(), canary, &figures).await });
+                station.run(told).await;
+            });
+        })?);
+        Ok(Self { vantage: settings.vantage, stats, commands, lanes: Some(lanes), threads })
+    }
+
+    /// Measures by `catalogue` from now on; returns how many targets that are. If any of them cannot be measured nothing changes.
+    /// What does not change keeps its phase, its counts and what is in flight.
+    pub async fn adopt(&self, catalogue: Arc<Catalogue>) -> Result<usize, AdoptError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Adopt(catalogue, answer)).await.map_err(|_| AdoptError::Stopped)?;
+        let said = answered.await.map_err(|_| AdoptError::Stopped)?;
+        said.map_err(|problems| {
+            self.stats.lock().reloads_refused += 1;
+            AdoptError::Unmeasurable(problems)
+        })
+    }
+
+    /// Counts a catalogue that could not even be read.
+    pub fn note_refused_reload(&self) {
+        self.stats.lock().reloads_refused += 1;
+    }
+
+    /// The figures, for [`ProbeView`].
+    #[must_use]
+    pub fn view(&self) -> ProbeView {
+        ProbeView { vantage: self.vantage.clone(), stats: self.stats.clone() }
+    }
+
+    /// Stops: nothing begins any more, what is in flight becomes `void`, everything is spooled, and what can be delivered at once is.
+    pub async fn stop(mut self) {
+        let (answer, answered) = oneshot::channel();
+        if self.commands.send(Command::Stop(answer)).await.is_ok() {
+            let _ = answered.await;
+        }
+        let until = now() + FAREWELL;
+        while now() < until && !self.view().is_drained() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        drop(self.lanes.take());
+        let threads = std::mem::take(&mut self.threads);
+        let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
+    }
+}
+
+/// What a probe says about itself.
+#[derive(Clone)]
+pub struct ProbeView {
+    vantage: VantageId,
+    stats: Stats,
+}
+
+impl ProbeView {
+    /// The text of `/metrics`.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        metric::expose(&self.stats.lock(), self.vantage.as_str(), now())
+    }
+
+    /// Whether it does what it is for; otherwise why not: no catalogue, or samples that do not get away.
+    pub fn readiness(&self) -> Result<(), String> {
+        let figures = self.stats.lock();
+        if figures.assigned == 0 {
+            return Err("no target is assigned to this vantage".to_owned());
+        }
+        if figures.last_delivery_failed {
+            return Err(format!("the log does not take the samples; {} wait in the spool", figures.spooled));
+        }
+        Ok(())
+    }
+
+    /// (slots due, samples made, delivered, spooled, dropped).
+    #[must_use]
+    pub fn counts(&self) -> [u64; 5] {
+        let figures = self.stats.lock();
+        [figures.slots_due, figures.made, figures.delivered, figures.spooled, figures.dropped]
+    }
+
+    /// How echoes are sent, or which privilege is missing for them; `None` before the start.
+    #[must_use]
+    pub fn icmp_mode(&self) -> Option<Result<&'static str, String>> {
+        self.stats.lock().icmp_mode.clone()
+    }
+
+    fn is_drained(&self) -> bool {
+        let figures = self.stats.lock();
+        figures.spooled == 0 && figures.made == figures.slots_due
+    }
+}
+
+fn mode(pinger: &Pinger) -> &'static str {
+    match pinger.mode(false).or_else(|_| pinger.mode(true)) {
+        Ok(icmp::Mode::Datagram) => "datagram",
+        Ok(icmp::Mode::Raw) => "raw",
+        Err(_) => "unavailable",
+    }
+}
+
+/// Measures the loopback canary once a second, as a target is measured.
+async fn listen_to_oneself(net: &Net, canary: SocketAddr, stats: &Stats) {
+    let Ok(check) = check::build(&serde_json::json!({"kind": "http", "url": format!("http://{canary}/"), "body": "ok"}), net) else { return };
+    loop {
+        tokio::time::sleep(duration(SHORTEST_PERIOD)).await;
+        let began = now();
+        let deadline = began + duration(SHORTEST_PERIOD);
+        let mut trace = Trace::new(began);
+        let attempt = Attempt { net, id: "canary", deadline };
+        let answer = tokio::time::timeout_at(deadline.into(), check.attempt(&attempt, &mut trace)).await;
+        // A canary that does not answer at all is noise as long as its patience.
+        let took = if answer == Ok(Finding::Ok) { now() } else { deadline.max(now()) };
+        stats.lock().noise.add(span(took.saturating_duration_since(began)));
+    }
+}

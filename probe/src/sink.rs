@@ -1,0 +1,36 @@
+//! Where samples go: the evidence log, by whatever way.
+
+mod http;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use vigie_contract::Time;
+
+pub use http::HttpSink;
+
+/// Takes samples to the evidence log.
+pub trait Sink: Send + Sync {
+    /// Delivers a batch of records, each one JSON object. When it returns `Ok` all of them are durable in the log. After an error any of
+    /// them may be: to deliver them again is always right.
+    fn deliver<'a>(&'a self, batch: &'a [Bytes]) -> Pin<Box<dyn Future<Output = Result<Acknowledged, SinkError>> + Send + 'a>>;
+}
+
+/// What the log says of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// When it took the batch, by its own clock.
+    pub appended_at: Time,
+}
+
+/// Why a batch was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// Nobody answered, or could not take it now: try again.
+    #[error("the log did not take the samples: {0}")]
+    Unavailable(String),
+    /// The log refuses what this probe sends: trying again is no use until somebody mends it. Nothing is dropped for it.
+    #[error("the log refuses the samples: {0}")]
+    Refused(String),
+}

@@ -1,0 +1,434 @@
+//! The schedule of one vantage: open loop, absolute slots, one sample for every slot (DESIGN §5).
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use vigie_contract::record::{Record, SampleDetails, encode};
+use vigie_contract::sample::hold;
+use vigie_contract::{Catalogue, Outcome, Reason, Sample, Span, TargetId, Time, VantageId};
+
+use crate::check::{self, Attempt, Check, CheckError, Finding, Trace};
+use crate::clock::{Clock, Disturbance, duration, now, span};
+use crate::limits::{RETRY_AFTER, SHORTEST_PERIOD};
+use crate::load::{Admission, Stalls};
+use crate::net::Net;
+use crate::plan::{self, Assignment};
+use crate::stats::{LAG_BOUNDS_US, Last, Stats, TargetStats};
+
+/// The scheduler wakes at least this often: between two beats it cannot see a stall.
+const BEAT: Duration = Duration::from_millis(50);
+/// Slots this close together share a wake-up; each sample still tells its true start.
+const GATHER: Duration = Duration::from_millis(3);
+/// A slot that is dispatched later than this is not measured: its answer would belong to another moment.
+const LATEST: Span = Span::from_us(250_000);
+/// A stall of more than this part of the timeout makes a failure the probe's own doing.
+const STALL_SHARE: u32 = 5;
+/// A stall this long makes a latency meaningless: the answer may have waited for us.
+const LATENCY_STALL: Duration = Duration::from_millis(50);
+/// So many slots in a row of one target are made up for with `void` after a pause of the machine; older ones are only counted.
+const MOST_MISSED: u64 = 1_000;
+/// Descriptors that checks leave to the rest of the process.
+const RESERVED_DESCRIPTORS: u64 = 256;
+
+/// What the schedule is told.
+pub(crate) enum Command {
+    /// Measure by this catalogue from now on; whether it can be, is answered.
+    Adopt(Arc<Catalogue>, oneshot::Sender<Result<usize, Vec<Unmeasurable>>>),
+    /// Begin nothing any more; what is in flight becomes `void`.
+    Stop(oneshot::Sender<()>),
+}
+
+/// A target whose check cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("target `{target}`: {cause}")]
+pub struct Unmeasurable {
+    /// Which.
+    pub target: TargetId,
+    /// Why.
+    #[source]
+    pub cause: CheckError,
+}
+
+/// One target under measurement.
+struct Watched {
+    assignment: Assignment,
+    check: Box<dyn Check>,
+    /// Counts 0, 1, 2 … over the run (SPEC §1).
+    seq: Cell<u64>,
+    credit: Cell<f32>,
+}
+
+/// A due slot of a target; the epoch tells whether the schedule still means it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    slot: Time,
+    place: usize,
+}
+
+/// The probe's schedule and all that its tasks share.
+pub(crate) struct Station {
+    vantage: VantageId,
+    run: String,
+    net: Net,
+    clock: Arc<Clock>,
+    stats: Stats,
+    made: SyncSender<Bytes>,
+    stalls: RefCell<Stalls>,
+    admission: RefCell<Admission>,
+    /// When the clock last stepped or the machine last slept, and which.
+    disturbed: Cell<Option<(Instant, Reason)>>,
+    in_flight: Cell<u64>,
+    most_in_flight: u64,
+    stopping: Cell<bool>,
+    epoch: Cell<u64>,
+    /// Where each target's count stood when it was last measured.
+    counts: RefCell<HashMap<TargetId, u64>>,
+}
+
+impl Station {
+    pub(crate) fn new(vantage: VantageId, run: String, net: Net, clock: Arc<Clock>, stats: Stats, made: SyncSender<Bytes>) -> Self {
+        let most = crate::descriptors::raise();
+        let at = now();
+        Self {
+            vantage,
+            run,
+            net,
+            clock,
+            stats,
+            made,
+            stalls: RefCell::new(Stalls::new(at)),
+            admission: RefCell::new(Admission::new(at)),
+            disturbed: Cell::new(None),
+            in_flight: Cell::new(0),
+            most_in_flight: most.saturating_sub(RESERVED_DESCRIPTORS).max(16),
+            stopping: Cell::new(false),
+            epoch: Cell::new(0),
+            counts: RefCell::default(),
+        }
+    }
+
+    /// What its checks share.
+    pub(crate) fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// Runs the schedule until it is told to stop. Inside a `LocalSet`.
+    pub(crate) async fn run(self: Rc<Self>, mut commands: mpsc::Receiver<Command>) {
+        let mut catalogue: Option<Arc<Catalogue>> = None;
+        let mut until = None;
+        let mut watched: Vec<Rc<Watched>> = Vec::new();
+        let mut due: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
+        let mut next_inspection = now();
+        loop {
+            let at = now();
+            if at >= next_inspection {
+                next_inspection = at + 5 * BEAT;
+                if self.inspect(at) {
+                    due = self.timetable(&watched);
+                }
+            }
+            let wall = self.clock.wall(now());
+            if until.is_some_and(|until| wall >= until)
+                && let Some(catalogue) = &catalogue
+            {
+                match self.prepare(catalogue, &watched, wall) {
+                    Ok((next, end)) => (watched, until) = (next, end),
+                    Err(problems) => {
+                        tracing::error!(problems = problems.len(), first = %problems[0], "the catalogue's next version cannot be measured");
+                        until = None;
+                    }
+                }
+                due = self.timetable(&watched);
+            }
+            self.dispatch(&watched, &mut due, wall);
+            let next_slot = due.peek().map_or(at + BEAT, |Reverse(due)| self.clock.instant(due.slot) + GATHER);
+            let next = next_slot.clamp(at, at + BEAT);
+            self.beat(next);
+            let command = tokio::select! {
+                biased;
+                command = commands.recv() => command,
+                () = tokio::time::sleep_until(next.into()) => continue,
+            };
+            match command {
+                Some(Command::Adopt(new, answer)) => {
+                    let prepared = self.prepare(&new, &watched, self.clock.wall(now()));
+                    let said = prepared.map(|(next, end)| {
+                        (watched, until, catalogue) = (next, end, Some(new));
+                        self.epoch.set(self.epoch.get() + 1);
+                        due = self.timetable(&watched);
+                        watched.len()
+                    });
+                    let _ = answer.send(said);
+                }
+                Some(Command::Stop(answer)) => {
+                    self.stopping.set(true);
+                    while self.in_flight.get() > 0 {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    let _ = answer.send(());
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// The targets to measure from `wall` on; those that do not change keep their counts and what is in flight.
+    fn prepare(
+        &self,
+        catalogue: &Catalogue,
+        old: &[Rc<Watched>],
+        wall: Time,
+    ) -> Result<(Vec<Rc<Watched>>, Option<Time>), Vec<Unmeasurable>> {
+        let plan = plan::of(catalogue, &self.vantage, wall);
+        let known: HashMap<&TargetId, &Rc<Watched>> = old.iter().map(|watched| (&watched.assignment.target, watched)).collect();
+        let mut problems = Vec::new();
+        let mut next = Vec::with_capacity(plan.assignments.len());
+        for assignment in plan.assignments {
+            if let Some(same) = known.get(&assignment.target).filter(|same| same.assignment == assignment) {
+                next.push(Rc::clone(same));
+                continue;
+            }
+            match self.watch(assignment) {
+                Ok(watched) => next.push(Rc::new(watched)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut counts = self.counts.borrow_mut();
+        for watched in old {
+            counts.insert(watched.assignment.target.clone(), watched.seq.get());
+        }
+        let mut figures = self.stats.lock();
+        for watched in &next {
+            let target = &watched.assignment.target;
+            if let Some(count) = counts.remove(target) {
+                watched.seq.set(count);
+            }
+            let kind = watched.check.kind();
+            figures.targets.entry(target.clone()).or_insert_with(|| TargetStats::new(kind)).kind = kind;
+        }
+        let kept: std::collections::HashSet<&TargetId> = next.iter().map(|watched| &watched.assignment.target).collect();
+        figures.targets.retain(|target, _| kept.contains(target));
+        figures.assigned = next.len() as u64;
+        Ok((next, plan.until))
+    }
+
+    fn watch(&self, assignment: Assignment) -> Result<Watched, Unmeasurable> {
+        let wrong = |cause| Unmeasurable { target: assignment.target.clone(), cause };
+        if assignment.slots.period() < SHORTEST_PERIOD {
+            let why = format!("a period of {} is shorter than the {SHORTEST_PERIOD} that a probe allows", assignment.slots.period());
+            return Err(wrong(CheckError::Shape(why)));
+        }
+        let check = check::build(&assignment.check, &self.net).map_err(wrong)?;
+        Ok(Watched { assignment, check, seq: Cell::new(0), credit: Cell::new(0.0) })
+    }
+
+    /// The next slot of every target.
+    fn timetable(&self, watched: &[Rc<Watched>]) -> BinaryHeap<Reverse<Due>> {
+        let wall = self.clock.wall(now());
+        watched.iter().enumerate().map(|(place, watched)| Reverse(Due { slot: watched.assignment.slots.after(wall), place })).collect()
+    }
+
+    /// Looks at the clocks; whether wall time jumped, so that other slots are due.
+    fn inspect(&self, at: Instant) -> bool {
+        let disturbance = self.clock.inspect();
+        let mut figures = self.stats.lock();
+        figures.clock_error = self.clock.error(at);
+        match disturbance {
+            None => false,
+            Some(Disturbance::Step(by)) => {
+                figures.clock_steps += 1;
+                drop(figures);
+                tracing::warn!(%by, "the wall clock was set");
+                self.disturbed.set(Some((at, Reason::Clock)));
+                true
+            }
+            Some(Disturbance::Suspended(slept)) => {
+                figures.suspensions += 1;
+                drop(figures);
+                tracing::warn!(%slept, "the machine slept");
+                self.disturbed.set(Some((at, Reason::Suspended)));
+                false
+            }
+        }
+    }
+
+    fn beat(&self, next: Instant) {
+        let at = now();
+        let late = self.stalls.borrow_mut().beat(at, next);
+        let mut admission = self.admission.borrow_mut();
+        admission.beat(at, late);
+        let mut figures = self.stats.lock();
+        figures.share = admission.share();
+        figures.in_flight = self.in_flight.get();
+        if late > LATENCY_STALL {
+            figures.stalls += 1;
+            figures.stalled += late;
+        }
+    }
+
+    /// Begins every slot that is due at `wall`.
+    fn dispatch(self: &Rc<Self>, watched: &[Rc<Watched>], due: &mut BinaryHeap<Reverse<Due>>, wall: Time) {
+        while let Some(mut head) = due.peek_mut() {
+            if head.0.slot > wall {
+                break;
+            }
+            let Reverse(Due { slot, place }) = *head;
+            let target = &watched[place];
+            head.0.slot = self.catch_up(target, slot, wall);
+            drop(head);
+            self.begin(target, slot);
+        }
+    }
+
+    /// The slot after `slot`; after a very long pause the oldest ones are only counted.
+    fn catch_up(&self, target: &Watched, slot: Time, wall: Time) -> Time {
+        let slots = &target.assignment.slots;
+        let next = slots.after(slot);
+        let behind = ((wall - next).us() / slots.period().us()).max(0) as u64;
+        if behind <= MOST_MISSED {
+            return next;
+        }
+        let skipped = behind - MOST_MISSED;
+        self.stats.lock().slots_skipped += skipped;
+        next + Span::from_us(skipped as i64 * slots.period().us())
+    }
+
+    fn begin(self: &Rc<Self>, target: &Rc<Watched>, slot: Time) {
+        let begins = now();
+        let lag = self.clock.wall(begins) - slot;
+        {
+            let mut figures = self.stats.lock();
+            figures.slots_due += 1;
+            figures.schedule_lag.add(&LAG_BOUNDS_US, lag);
+        }
+        let shot = Shot { slot, begins, t0: self.clock.wall(begins), seq: target.seq.get() };
+        target.seq.set(shot.seq + 1);
+        let mut credit = target.credit.get();
+        let admitted = self.admission.borrow().admits(&mut credit);
+        target.credit.set(credit);
+        let refused = if lag > LATEST {
+            let disturbed = self.disturbed.get().filter(|(at, _)| begins.saturating_duration_since(*at) < duration(lag) + BEAT);
+            Some(disturbed.map_or(Reason::Starved, |(_, reason)| reason))
+        } else if self.in_flight.get() >= self.most_in_flight {
+            Some(Reason::Descriptors)
+        } else if !admitted {
+            Some(Reason::Overload)
+        } else if self.stopping.get() {
+            Some(Reason::Cancelled)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            let trace = Trace::new(begins);
+            return self.conclude(target, &shot, Finding::Void(reason), 0, &trace, begins);
+        }
+        self.in_flight.set(self.in_flight.get() + 1);
+        let (station, target) = (Rc::clone(self), Rc::clone(target));
+        tokio::task::spawn_local(async move {
+            station.measure(&target, &shot).await;
+            station.in_flight.set(station.in_flight.get() - 1);
+        });
+    }
+
+    /// One slot: an attempt, and after a failure another on a fresh connection (SPEC §1).
+    async fn measure(&self, target: &Watched, shot: &Shot) {
+        let (mut finding, mut trace) = self.attempt(target, shot, 1).await;
+        let mut attempts = 1;
+        if matches!(finding, Finding::Fail(_)) && self.excuse(target, shot).is_none() {
+            tokio::time::sleep_until((shot.begins + duration(RETRY_AFTER)).into()).await;
+            (finding, trace) = self.attempt(target, shot, 2).await;
+            attempts = 2;
+        }
+        let ends = now();
+        if let (Finding::Fail(_), Some(reason)) = (finding, self.excuse(target, shot)) {
+            finding = Finding::Void(reason);
+        }
+        self.conclude(target, shot, finding, attempts, &trace, ends);
+    }
+
+    async fn attempt(&self, target: &Watched, shot: &Shot, number: u32) -> (Finding, Trace) {
+        let began = now();
+        let deadline = began + duration(target.assignment.timeout);
+        let mut trace = Trace::new(began);
+        if self.stopping.get() {
+            return (Finding::Void(Reason::Cancelled), trace);
+        }
+        let id = format!("{}-{}-{}-{number}", &self.run[..self.run.len().min(8)], target.assignment.target, shot.seq);
+        let attempt = Attempt { net: &self.net, id: &id, deadline };
+        let answer = tokio::time::timeout_at(deadline.into(), target.check.attempt(&attempt, &mut trace)).await;
+        trace.close(now());
+        (answer.unwrap_or(Finding::Fail(Reason::Timeout)), trace)
+    }
+
+    /// Why a failure of this slot is the probe's own: it did not run, slept, or lost its time meanwhile.
+    fn excuse(&self, target: &Watched, shot: &Shot) -> Option<Reason> {
+        if let Some((_, reason)) = self.disturbed.get().filter(|(at, _)| *at >= shot.begins) {
+            return Some(reason);
+        }
+        let stalled = self.stalls.borrow().within(shot.begins, now());
+        (stalled > duration(target.assignment.timeout) / STALL_SHARE).then_some(Reason::Starved)
+    }
+
+    /// Makes the sample of a slot.
+    fn conclude(&self, target: &Watched, shot: &Shot, finding: Finding, attempts: u32, trace: &Trace, ends: Instant) {
+        let (outcome, reason) = match finding {
+            Finding::Ok => (Outcome::Ok, None),
+            Finding::Fail(reason) => (Outcome::Fail, Some(reason)),
+            Finding::Void(reason) => (Outcome::Void, Some(reason)),
+        };
+        let took = trace.latency.unwrap_or_else(|| span(ends.saturating_duration_since(trace.began)));
+        let is_sharp = trace.latency.is_some() || self.stalls.borrow().within(trace.began, ends) < LATENCY_STALL;
+        let assignment = &target.assignment;
+        let sample = Sample {
+            target: assignment.target.as_str().into(),
+            vantage: self.vantage.as_str().into(),
+            run: self.run.as_str().into(),
+            seq: shot.seq,
+            t0: shot.t0,
+            t1: shot.t0 + span(ends.saturating_duration_since(shot.begins)),
+            outcome,
+            latency: (outcome == Outcome::Ok && is_sharp).then_some(took),
+            period: assignment.slots.period(),
+            timeout: assignment.timeout,
+            clock_error: self.clock.error(ends),
+        };
+        let details = SampleDetails {
+            scheduled: Some(shot.slot.us()),
+            reason,
+            phases_us: trace.phases().map(|(phase, length)| (phase.as_str().to_owned(), length.us().into())).collect(),
+            attempts: Some(attempts),
+            epoch: Some(self.epoch.get()),
+        };
+        let bytes = encode(&Record::Sample(sample), Some(&details), None);
+        let is_lost = self.made.try_send(Bytes::from(bytes)).is_err();
+        let mut figures = self.stats.lock();
+        if is_lost {
+            figures.unspoolable += 1;
+            figures.made += 1;
+        }
+        let holds = duration(hold(assignment.slots.period(), assignment.timeout));
+        let last = Last { outcome, at: ends, holds, took, phases: trace.phases().collect(), facts: trace.facts };
+        if let Some(stats) = figures.targets.get_mut(&assignment.target) {
+            stats.note(reason, last);
+        }
+    }
+}
+
+/// One slot that has begun.
+struct Shot {
+    slot: Time,
+    begins: Instant,
+    t0: Time,
+    seq: u64,
+}

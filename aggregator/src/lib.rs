@@ -2,8 +2,16 @@
 //!
 //! [`core`] is the law (SPEC §3 to §7), a pure fold over the log; [`replay`] runs it over a file.
 
+pub mod api;
+pub mod clock;
 pub mod core;
 pub mod explain;
+pub mod expose;
+pub mod ingest;
+pub mod live;
 pub mod metric;
 pub mod port;
+pub mod publish;
 pub mod replay;
+pub mod sqlite;
+pub mod view;

@@ -17,10 +17,11 @@ use vigie_contract::{
 use super::account::Revision;
 use super::agenda::{Agenda, Item};
 use super::gate::{Anchors, Gates};
+use super::interval::Intervals;
 use super::line::WindowLine;
 use super::report::{Latency, tally_latencies};
 use super::service::{Reach, Scope, Verdict};
-use super::state::Steps;
+use super::state::{State, Steps};
 use super::target::{Evidence, Level};
 use super::track::{Entry, Insertion, Track};
 use super::version::{Version, version_number};
@@ -238,6 +239,95 @@ impl Engine {
         self.runs.iter().find(|(_, number)| **number == run).map(|(id, _)| id.to_string()).unwrap_or_default()
     }
 
+    /// The claims that are known, each by its highest revision, rejected ones included.
+    pub fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.values().map(|fact| &fact.fact)
+    }
+
+    /// The running maximum of the append times.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Settings that it was made with.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Samples of targets or vantages that the catalogue does not know yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The revision of the catalogue in force, if it came with the log.
+    #[must_use]
+    pub fn catalogue_rev(&self) -> Option<u64> {
+        self.catalogue_record.as_ref().map(|record| record.rev)
+    }
+
+    /// Whether all anchors of a vantage are down as seen from it at `at`.
+    #[must_use]
+    pub fn is_gated(&self, vantage: VantageIx, at: Time) -> bool {
+        self.gates[vantage].as_slice().iter().any(|gate| gate.a <= at && at < gate.b)
+    }
+
+    /// The stamp of the newest sample of a target from a vantage.
+    #[must_use]
+    pub fn newest_stamp(&self, target: TargetIx, vantage: VantageIx) -> Option<Time> {
+        self.track(target, vantage)?.newest()
+    }
+
+    /// The sample of a target that speaks for what a vantage sees at `at`.
+    #[must_use]
+    pub fn sample_in_force(&self, target: TargetIx, vantage: VantageIx, at: Time) -> Option<Entry> {
+        self.track(target, vantage)?.in_force(at)
+    }
+
+    /// What each vantage sees of a target at `at`, after the gate.
+    #[must_use]
+    pub fn states_by_vantage(&self, target: TargetIx, at: Time) -> Vec<(VantageIx, State)> {
+        let seen = self.evidence(target).map(|evidence| evidence.seen(at, at + Span::from_us(1))).unwrap_or_default();
+        seen.iter().map(|seen| (seen.vantage, seen.states.at(at))).collect()
+    }
+
+    /// What counts of a service at the frontier, and since when.
+    #[must_use]
+    pub fn state_now(&self, service: ServiceIx) -> (State, Option<Time>) {
+        let at = self.frontier - Span::from_us(1);
+        let verdicts = &self.services[service].verdicts;
+        let now = verdicts.at(at);
+        if !now.measured {
+            return (State::Unknown, None);
+        }
+        let alike = verdicts.as_slice().iter().rev().skip_while(|(start, _)| *start > at);
+        let since = alike.take_while(|(_, verdict)| verdict.measured && verdict.counted == now.counted).last();
+        (now.counted, since.map(|(start, _)| *start))
+    }
+
+    /// The published windows of a service within `[from, to)`, open ones up to the frontier.
+    #[must_use]
+    pub fn published_within(&self, service: ServiceIx, from: Time, to: Time) -> Intervals {
+        let windows = self.services[service].published.values();
+        Intervals::union_of(windows.map(|window| (window.onset, window.end.unwrap_or(self.frontier)))).cut(from, to)
+    }
+
+    /// The gates of a vantage, as [a, b).
+    pub fn gates(&self, vantage: VantageIx) -> impl Iterator<Item = (Time, Time)> + '_ {
+        self.gates[vantage].as_slice().iter().map(|gate| (gate.a, gate.b))
+    }
+
+    /// The samples of a target from a vantage with stamps in `[from, to)`, as far as they are kept.
+    pub fn samples(&self, target: TargetIx, vantage: VantageIx, from: Time, to: Time) -> impl Iterator<Item = Entry> + '_ {
+        self.track(target, vantage).into_iter().flat_map(move |track| track.since(from)).take_while(move |entry| entry.stamp < to)
+    }
+
+    fn track(&self, target: TargetIx, vantage: VantageIx) -> Option<&Track> {
+        self.tracks[target].iter().find(|(of, _)| *of == vantage).map(|(_, track)| track)
+    }
+
     /// Reads a service's windows, claims and states together.
     pub fn with_view<T>(&self, service: ServiceIx, read: impl FnOnce(&View<'_>) -> T) -> Option<T> {
         let catalogue = self.catalogue.as_ref()?;
@@ -249,7 +339,7 @@ impl Engine {
 
     /// `T*`: the state of a target for a service (3.5).
     #[must_use]
-    pub fn counted_leaf(&self, service: ServiceIx, target: TargetIx, at: Time) -> super::state::State {
+    pub fn counted_leaf(&self, service: ServiceIx, target: TargetIx, at: Time) -> State {
         let counted = || {
             let catalogue = self.catalogue.as_ref()?;
             let claims = self.claims_of(&catalogue.services[service].id);

@@ -9,10 +9,10 @@ use vigie_contract::{ExclusionKind, Month, Outcome, Span, Time};
 use super::account::{self, Account, MonthView, Revision, percent};
 use super::engine::Engine;
 use super::interval::Intervals;
-use super::line::{AccountLine, Advice, CandidateLine, GapLine, LatencyLine, Line};
+use super::line::{AccountLine, Advice, CandidateLine, GapLine, LatencyLine, Line, WindowLine};
 use super::track::Entry;
 use super::version::{is_final, is_settled, window_line};
-use super::window::View;
+use super::window::{Candidate, View};
 
 /// The latencies of a target in a month.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,29 +31,64 @@ impl Engine {
     pub fn lines(&self) -> Vec<Line> {
         let Some(catalogue) = &self.catalogue else { return Vec::new() };
         let of_services = (0..catalogue.services.len()).flat_map(|service| self.service_lines(service));
-        of_services.chain((0..catalogue.targets.len()).flat_map(|target| self.latency_lines(target))).collect()
+        of_services.chain((0..catalogue.targets.len()).flat_map(|target| self.latency_lines(target)).map(Line::Latency)).collect()
     }
 
     fn service_lines(&self, service: ServiceIx) -> Vec<Line> {
-        let (Some(catalogue), Some(clock)) = (&self.catalogue, self.clock(service)) else { return Vec::new() };
-        let definition = &catalogue.services[service];
-        let state = &self.services[service];
-        let claims = self.claims_of(&definition.id);
-        let view = View { verdicts: &state.verdicts, outages: &state.outages, claims: &claims, clock };
-        let mut lines: Vec<Line> = Vec::new();
-        lines
-            .extend(state.published.values().map(|window| Line::Window(window_line(catalogue, definition, window, &view.lengths(window)))));
-        let unknown = view.unknown(Time::BEGINNING, Time::FOREVER);
-        let gap = |(start, end): (Time, Time)| GapLine { service: definition.id.clone(), start_us: start.us(), end_us: end.us() };
-        lines.extend(unknown.iter().map(gap).map(Line::Gap));
-        lines.extend(view.candidates().into_iter().map(|candidate| {
+        let windows = self.window_lines(service).into_iter().map(Line::Window);
+        let gaps = self.gap_lines(service).into_iter().map(Line::Gap);
+        let candidates = self.candidate_lines(service).into_iter().map(Line::Candidate);
+        windows.chain(gaps).chain(candidates).chain(self.account_lines(service).into_iter().map(Line::Account)).collect()
+    }
+
+    /// The published windows of a service, by onset.
+    #[must_use]
+    pub fn window_lines(&self, service: ServiceIx) -> Vec<WindowLine> {
+        let lines = self.with_view(service, |view| {
+            let catalogue = self.catalogue.as_ref()?;
+            let line = |window| window_line(catalogue, &catalogue.services[service], window, &view.lengths(window));
+            Some(self.services[service].published.values().map(line).collect())
+        });
+        lines.flatten().unwrap_or_default()
+    }
+
+    /// The components of a service's unknown time, by start.
+    #[must_use]
+    pub fn gap_lines(&self, service: ServiceIx) -> Vec<GapLine> {
+        let Some(catalogue) = &self.catalogue else { return Vec::new() };
+        let id = &catalogue.services[service].id;
+        let gap = |(start, end): (Time, Time)| GapLine { service: id.clone(), start_us: start.us(), end_us: end.us() };
+        let unknown = self.with_view(service, |view| view.unknown(Time::BEGINNING, Time::FOREVER)).unwrap_or_default();
+        unknown.iter().map(gap).collect()
+    }
+
+    /// The claims of a service that count nothing, by (opened, id).
+    #[must_use]
+    pub fn candidate_lines(&self, service: ServiceIx) -> Vec<CandidateLine> {
+        let Some(catalogue) = &self.catalogue else { return Vec::new() };
+        let line = |candidate: Candidate| {
             let advice = if candidate.opened_in_the_dark { Advice::Accept } else { Advice::Review };
-            let (service, opened_us) = (definition.id.clone(), candidate.opened.us());
-            Line::Candidate(CandidateLine { claim: candidate.claim, service, opened_us, advice })
-        }));
-        lines
-            .extend(self.accounts(service, &view, &unknown).into_iter().map(|account| Line::Account(self.account_line(service, &account))));
-        lines
+            let (service, opened_us) = (catalogue.services[service].id.clone(), candidate.opened.us());
+            CandidateLine { claim: candidate.claim, service, opened_us, advice }
+        };
+        self.with_view(service, |view| view.candidates()).unwrap_or_default().into_iter().map(line).collect()
+    }
+
+    /// The accounts of a service, by month.
+    #[must_use]
+    pub fn account_lines(&self, service: ServiceIx) -> Vec<AccountLine> {
+        let accounts = self.with_view(service, |view| self.accounts(service, view, &view.unknown(Time::BEGINNING, Time::FOREVER)));
+        accounts.unwrap_or_default().iter().map(|account| self.account_line(service, account)).collect()
+    }
+
+    /// What does not count for a service in the month of `time`.
+    #[must_use]
+    pub fn excluded(&self, service: ServiceIx, time: Time) -> Intervals {
+        let Some(catalogue) = &self.catalogue else { return Intervals::default() };
+        let definition = &catalogue.services[service];
+        let month = catalogue.calendar.start_of(catalogue.calendar.month_of(time));
+        let terms = catalogue.indicators[definition.indicator].terms.at(month);
+        account::excluded(definition, terms, self.exclusions.values().map(|revisions| revisions.values().collect()))
     }
 
     /// The accounts of a service, by month (6).
@@ -105,12 +140,14 @@ impl Engine {
         }
     }
 
-    fn latency_lines(&self, target: TargetIx) -> Vec<Line> {
+    /// The latencies of a target, by month.
+    #[must_use]
+    pub fn latency_lines(&self, target: TargetIx) -> Vec<LatencyLine> {
         let Some(catalogue) = &self.catalogue else { return Vec::new() };
         let id = &catalogue.targets[target].id;
         let line = |(month, latency): (Month, Latency)| {
             let (month, max_us) = (month.to_string(), latency.max.us());
-            Line::Latency(LatencyLine { target: id.clone(), month, ok: latency.ok, over: latency.over, max_us })
+            LatencyLine { target: id.clone(), month, ok: latency.ok, over: latency.over, max_us }
         };
         self.latencies(target).into_iter().map(line).collect()
     }

@@ -241,6 +241,12 @@ impl Track {
         &self.tail[self.tail.partition_point(|entry| entry.stamp < from)..]
     }
 
+    /// The stamp of the newest sample.
+    #[must_use]
+    pub fn newest(&self) -> Option<Time> {
+        self.tail.last().map(|entry| entry.stamp).or_else(|| self.chunks.last().map(|chunk| chunk.last))
+    }
+
     /// The last sample stamped at `to` or earlier, and not before `floor`, with one of these outcomes.
     fn last(&self, to: Time, floor: Time, is: impl Fn(Outcome) -> bool) -> Option<Entry> {
         let older = self.tail.partition_point(|entry| entry.stamp <= to);
@@ -347,7 +353,7 @@ impl Track {
     }
 
     /// Forgets the samples before `horizon`, chunk by chunk, and returns what it forgot.
-    pub fn forget_before(&mut self, horizon: Time) -> Vec<Chunk> {
+    pub(super) fn forget_before(&mut self, horizon: Time) -> Vec<Chunk> {
         let gone = self.chunks.partition_point(|chunk| chunk.last < horizon);
         let forgotten = self.chunks.drain(..gone).collect();
         self.chunks.shrink_to_fit();

@@ -49,6 +49,19 @@ pub enum Status {
     Retracted,
 }
 
+impl Status {
+    /// Its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Restoring => "restoring",
+            Self::Closed => "closed",
+            Self::Retracted => "retracted",
+        }
+    }
+}
+
 /// Who says that there was an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

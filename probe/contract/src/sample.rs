@@ -117,6 +117,14 @@ impl Sample<'_> {
         if self.outcome == Outcome::Fail { self.t0 } else { self.t1 }
     }
 
+    /// The sample with names of its own, to be kept beyond its record.
+    #[must_use]
+    pub fn into_owned(self) -> Sample<'static> {
+        let Self { target, vantage, run, seq, t0, t1, outcome, latency, period, timeout, clock_error } = self;
+        let own = |name: Cow<'_, str>| Cow::Owned(name.into_owned());
+        Sample { target: own(target), vantage: own(vantage), run: own(run), seq, t0, t1, outcome, latency, period, timeout, clock_error }
+    }
+
     /// What the sample is worth to the engine when it was appended at `appended_at`: a probe with an unfit clock, or one that is
     /// ahead of the log, gives no evidence.
     #[must_use]

@@ -1,0 +1,154 @@
+//! The values of the metrics that [`crate::metric`] names, from what is known now.
+
+use vigie_contract::metric::{Exposition, Metric};
+use vigie_contract::{RefusalReason, Span, Time};
+
+use crate::core::account::VerdictOfMonth;
+use crate::core::line::AccountLine;
+use crate::core::snapshot::SEMANTICS_REVISION;
+use crate::core::state::State;
+use crate::core::window::Status as WindowStatus;
+use crate::live::{Counts, Region};
+use crate::metric as m;
+use crate::view::{Cause, ServiceView, TargetView, View};
+
+fn seconds(span: Span) -> f64 {
+    span.us() as f64 / 1e6
+}
+
+fn seconds_us(us: i64) -> f64 {
+    us as f64 / 1e6
+}
+
+fn flag(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}
+
+fn code(state: State) -> f64 {
+    match state {
+        State::Up => 0.0,
+        State::Unknown => 1.0,
+        State::Down => 2.0,
+    }
+}
+
+/// The text of a scrape when the wall clock says `now`.
+#[must_use]
+pub fn expose(region: &Region, now: Time) -> String {
+    let view = region.view();
+    let stale = view.staleness(now);
+    let mut out = Exposition::default();
+    for cause in Cause::ALL {
+        out.put(&m::STALE, &[&region.group, cause.as_str()], flag(stale.is_some_and(|stale| stale.cause == cause)));
+    }
+    for service in &view.services {
+        expose_service(&mut out, &view, service, stale.is_some());
+    }
+    for account in &view.accounts {
+        expose_account(&mut out, &view, account);
+    }
+    for target in &view.targets {
+        expose_target(&mut out, target, stale.is_some());
+    }
+    for line in &view.latencies {
+        let labels = [line.target.as_str(), &line.month];
+        out.put(&m::LATENCY_MEASURED, &labels, line.ok as f64);
+        out.put(&m::LATENCY_OVER, &labels, line.over as f64);
+        out.put(&m::LATENCY_MAX, &labels, seconds_us(line.max_us));
+    }
+    for vantage in &view.vantages {
+        out.put(&m::GATE, &[vantage.id.as_str(), "anchors"], flag(vantage.gated));
+        if let Some((newest, frontier)) = vantage.newest_us.zip(view.frontier) {
+            out.put(&m::SAMPLE_AGE, &[vantage.id.as_str()], seconds_us(frontier.us() - newest));
+        }
+    }
+    if let Some(frontier) = view.frontier {
+        out.put(&m::FRONTIER, &[&region.group], seconds_us(frontier.us()));
+        out.put(&m::FRONTIER_LAG, &[&region.group], seconds(now - frontier));
+    }
+    expose_counts(&mut out, &region.group, &region.counts());
+    out.put(&m::BUILD, &[env!("CARGO_PKG_VERSION"), &SEMANTICS_REVISION.to_string()], 1.0);
+    out.into_text()
+}
+
+fn expose_service(out: &mut Exposition, view: &View, service: &ServiceView, is_stale: bool) {
+    let labels = [service.id.as_str(), service.indicator.as_str()];
+    out.put(&m::SERVICE_STATE, &labels, code(if is_stale { State::Unknown } else { service.state }));
+    out.put(&m::CANDIDATES, &labels, service.candidates.len() as f64);
+    if !is_stale {
+        out.put(&m::COVERAGE, &labels, service.coverage);
+        out.put(&m::QUORUM_MARGIN, &labels, service.margin as f64);
+    }
+    for (window, burn) in m::BURN_RATE_WINDOWS.iter().zip(service.burn) {
+        out.put(&m::BURN_RATE, &[labels[0], labels[1], window], burn);
+    }
+    let open = view.windows.iter().find(|window| window.service == service.id && window.status != WindowStatus::Closed);
+    if let Some(window) = open {
+        out.put(&m::WINDOW_OPEN_SINCE, &labels, seconds_us(window.onset_us));
+        out.put(&m::WINDOW_RESTORING, &labels, flag(window.status == WindowStatus::Restoring));
+    }
+    if let Some((month, _, _)) = view.month {
+        let month = month.to_string();
+        out.put(&m::DOWN_OBSERVED, &[labels[0], labels[1], &month], seconds(service.down_parts.0));
+        out.put(&m::DOWN_INFERRED, &[labels[0], labels[1], &month], seconds(service.down_parts.1));
+    }
+}
+
+fn expose_account(out: &mut Exposition, view: &View, account: &AccountLine) {
+    let labels = [account.service.as_str(), account.indicator.as_str(), &account.month];
+    let mut put = |metric: &Metric, value: f64| out.put(metric, &labels, value);
+    let ratio = |whole: i64, lost: i64| if whole > 0 { (whole - lost) as f64 / whole as f64 } else { 1.0 };
+    if let Some(indicator) = view.indicators.iter().find(|indicator| indicator.id == account.indicator) {
+        put(&m::OBJECTIVE, 1.0 - f64::from(indicator.budget_ppm) / 1e6);
+    }
+    put(&m::DOWN, seconds_us(account.down_us));
+    put(&m::DOWN_GROSS, seconds_us(account.gross_down_us));
+    put(&m::UNKNOWN, seconds_us(account.unknown_us));
+    put(&m::BUDGET, seconds_us(account.budget_us));
+    put(&m::BUDGET_REMAINING, seconds_us(account.remaining_us));
+    put(&m::AVAILABILITY, ratio(account.base_us, account.down_us));
+    put(&m::AVAILABILITY_LOW, ratio(account.base_us, account.down_us + account.unknown_us));
+    put(&m::AVAILABILITY_TO_DATE, ratio(account.elapsed_us, account.down_us));
+    put(&m::FINAL, flag(account.is_final));
+    for (verdict, word) in [
+        (VerdictOfMonth::Compliant, "compliant"),
+        (VerdictOfMonth::Breached, "breached"),
+        (VerdictOfMonth::Undecided, "undecided"),
+    ] {
+        out.put(&m::VERDICT, &[labels[0], labels[1], labels[2], word], flag(account.verdict == verdict));
+    }
+}
+
+fn expose_target(out: &mut Exposition, target: &TargetView, is_stale: bool) {
+    let labels = [target.id.as_str()];
+    out.put(&m::TARGET_STATE, &labels, code(if is_stale { State::Unknown } else { target.state }));
+    out.put(&m::TARGET_SUSPECT, &labels, flag(target.suspect && !is_stale));
+    if let Some(objective) = target.latency_objective_us {
+        out.put(&m::LATENCY_OBJECTIVE, &labels, seconds_us(objective));
+    }
+}
+
+fn expose_counts(out: &mut Exposition, group: &str, counts: &Counts) {
+    for kind in ["sample", "tick", "claim", "exclusion", "catalogue", "other"] {
+        out.put(&m::RECORDS, &[group, kind], counts.records.get(kind).copied().unwrap_or(0) as f64);
+    }
+    for reason in RefusalReason::ALL {
+        out.put(&m::REFUSED, &[group, reason.as_str()], counts.refused.get(&reason).copied().unwrap_or(0) as f64);
+    }
+    for ((vantage, cause), count) in &counts.voided {
+        out.put(&m::VOIDED, &[group, vantage, cause], *count as f64);
+    }
+    for (vantage, count) in &counts.conflicts {
+        out.put(&m::CONFLICTS, &[group, vantage], *count as f64);
+    }
+    for status in ["open", "restoring", "closed", "retracted"] {
+        out.put(&m::WINDOW_VERSIONS, &[group, status], counts.versions.get(status).copied().unwrap_or(0) as f64);
+    }
+    out.put(&m::WAITING, &[group], counts.waiting as f64);
+    out.put(&m::APPEND_FAILURES, &[group], counts.append_failures as f64);
+    out.put(&m::STORE_FAILURES, &[group], counts.store_failures as f64);
+    out.put(&m::STORE_WAITING, &[group], counts.store_waiting as f64);
+    if let Some(difference) = counts.log_clock_difference {
+        out.put(&m::LOG_CLOCK_DIFFERENCE, &[group], seconds(difference));
+    }
+}

@@ -1,0 +1,373 @@
+//! The engine at work: reads the log, folds it, gives the consequences to the store, and keeps what is known now for readers.
+//!
+//! One thread owns the fold. Order of effects: the store has acknowledged a stretch of the log before a snapshot says that it was taken.
+//! A store that does not answer holds the fold up (it tries again and nothing is lost); then the frontier lags, and readers see unknown.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use vigie_contract::record::{Unreadable, decode_appended};
+use vigie_contract::{Decoded, Record, Refusal, RefusalReason, Span, Time};
+
+use crate::clock::{self, Clock};
+use crate::core::engine::{Effects, Engine};
+use crate::core::line::LatencyLine;
+use crate::core::snapshot::Manifest;
+use crate::port::{Batch, EvidenceLog, Logged, Offset, ReadError, StoreError, WindowStore};
+use crate::publish::{Ledger, Publisher};
+use crate::view::View;
+
+/// So many records are read and folded at a time.
+const MOST_READ: usize = 2_048;
+/// A log that was quiet for this long is given a tick (SPEC §7).
+const QUIET: Duration = Duration::from_secs(1);
+/// What readers see is renewed at most this often while records come.
+const REFRESH: Duration = Duration::from_millis(250);
+/// Latencies cost more than the rest, and move slowly.
+const REFRESH_LATENCIES: Duration = Duration::from_secs(15);
+/// How often a snapshot is taken.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
+/// Pauses between attempts at a log or store that does not answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Keeps snapshots of the engine: a cache, never the truth (DESIGN §4).
+pub trait Snapshots: Send + Sync {
+    /// Keeps the newest; `changed` are the chunks that the one before did not have.
+    fn save(
+        &self,
+        group: &str,
+        manifest: &Manifest,
+        changed: BTreeMap<String, Vec<u8>>,
+        ledger: &Ledger,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What was counted since the process began.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Records read, by type.
+    pub records: BTreeMap<&'static str, u64>,
+    /// Records that the engine did not take, by reason.
+    pub refused: BTreeMap<RefusalReason, u64>,
+    /// Samples taken as no evidence, by vantage and cause.
+    pub voided: BTreeMap<(String, &'static str), u64>,
+    /// Samples that came twice and differ, by vantage.
+    pub conflicts: BTreeMap<String, u64>,
+    /// Versions of windows, by status.
+    pub versions: BTreeMap<&'static str, u64>,
+    /// Records that could not be appended.
+    pub append_failures: u64,
+    /// Batches that the store did not acknowledge.
+    pub store_failures: u64,
+    /// Rows that the store has not acknowledged yet.
+    pub store_waiting: usize,
+    /// Samples that wait for a catalogue.
+    pub waiting: usize,
+    /// Append time of the newest record less our own clock when it was read.
+    pub log_clock_difference: Option<Span>,
+}
+
+/// What readers share with the fold.
+pub struct Region {
+    /// The group whose log it is.
+    pub group: String,
+    engine: RwLock<Engine>,
+    view: watch::Sender<Arc<View>>,
+    counts: Mutex<Counts>,
+}
+
+impl Region {
+    /// Around an engine, as it was restored or made.
+    #[must_use]
+    pub fn new(group: impl Into<String>, engine: Engine) -> Arc<Self> {
+        let view = Arc::new(View::of(&engine, Vec::new()));
+        Arc::new(Self { group: group.into(), engine: RwLock::new(engine), view: watch::Sender::new(view), counts: Mutex::default() })
+    }
+
+    /// The engine, for an explanation. Holds the fold up: be quick.
+    pub fn engine(&self) -> RwLockReadGuard<'_, Engine> {
+        self.engine.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Learns of every new view.
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes an append that failed, or that works again.
+    pub fn note_append(&self, records: u64, worked: bool) {
+        if !worked {
+            self.count(|counts| counts.append_failures += records);
+        }
+        self.view.send_if_modified(|view| {
+            let changes = view.append_failing == worked;
+            if changes {
+                Arc::make_mut(view).append_failing = !worked;
+            }
+            changes
+        });
+    }
+
+    fn count(&self, note: impl FnOnce(&mut Counts)) {
+        note(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Tells readers that the fold has stopped.
+    fn stop(&self) {
+        self.view.send_modify(|view| Arc::make_mut(view).stopped = true);
+    }
+}
+
+/// Why the fold has stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The log is not the one that was read before, or has lost records that were not read.
+    #[error("the evidence log cannot be read on")]
+    Log(#[source] ReadError),
+    /// The store refuses what follows from the log.
+    #[error("the window store refuses what follows from the log")]
+    Store(#[source] StoreError),
+}
+
+/// Where the fold begins.
+pub struct Start {
+    /// The first record that is not yet in the engine.
+    pub next: Offset,
+    /// What was published so far.
+    pub ledger: Ledger,
+    /// The snapshot that the engine was restored from.
+    pub manifest: Option<Manifest>,
+}
+
+/// Folds the log of `region` until `stop` says so or it cannot go on.
+pub async fn run<L: EvidenceLog, S: WindowStore + Snapshots>(
+    region: &Region,
+    log: &L,
+    store: &S,
+    start: Start,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Stopped> {
+    let log_epoch = region.engine().settings().log_epoch;
+    let publisher = Publisher::new(region.group.clone(), log_epoch, start.ledger);
+    let clock = Clock::default();
+    let now = clock.now();
+    let mut fold = Fold {
+        region,
+        log,
+        store,
+        publisher,
+        clock,
+        next: start.next,
+        manifest: start.manifest,
+        snapshot_due: now + SNAPSHOT_EVERY,
+        refresh_due: now,
+        latencies_due: now,
+        latencies: Vec::new(),
+        caught_up: false,
+    };
+    let result = fold.run(stop).await;
+    region.stop();
+    result
+}
+
+struct Fold<'a, L, S> {
+    region: &'a Region,
+    log: &'a L,
+    store: &'a S,
+    publisher: Publisher,
+    clock: Clock,
+    next: Offset,
+    manifest: Option<Manifest>,
+    snapshot_due: Duration,
+    refresh_due: Duration,
+    latencies_due: Duration,
+    latencies: Vec<LatencyLine>,
+    caught_up: bool,
+}
+
+impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
+    async fn run(&mut self, mut stop: watch::Receiver<bool>) -> Result<(), Stopped> {
+        self.refuse_a_replaced_log().await?;
+        while !*stop.borrow() {
+            let read = tokio::select! {
+                read = tokio::time::timeout(QUIET, self.log.read(self.next, MOST_READ)) => read,
+                _ = stop.changed() => break,
+            };
+            match read {
+                Ok(Ok(records)) => self.take(&records).await?,
+                Ok(Err(error @ (ReadError::Gone { .. } | ReadError::BeyondEnd { .. }))) => return Err(Stopped::Log(error)),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %source_chain(&error), "the log does not answer");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(_) => self.tick().await,
+            }
+            self.refresh();
+            if self.clock.now() >= self.snapshot_due {
+                self.snapshot().await;
+            }
+        }
+        self.snapshot().await;
+        Ok(())
+    }
+
+    /// A store that holds consequences of a later log must not be given those of an older one (SPEC §7).
+    async fn refuse_a_replaced_log(&mut self) -> Result<(), Stopped> {
+        loop {
+            match self.store.highest(&self.region.group).await {
+                Ok(highest) => {
+                    let ours = self.region.engine().settings().log_epoch;
+                    return match highest.map(crate::port::log_epoch) {
+                        Some(held) if held > ours => Err(Stopped::Store(StoreError::Replaced { held, ours })),
+                        _ => Ok(()),
+                    };
+                }
+                Err(error) => self.store_failed(&error).await?,
+            }
+        }
+    }
+
+    async fn take(&mut self, records: &[Logged]) -> Result<(), Stopped> {
+        let Some(last) = records.last() else { return Ok(()) };
+        let batch = self.fold(records, last.offset);
+        self.next = last.offset + 1;
+        self.caught_up |= records.len() < MOST_READ;
+        let difference = last.appended_at - clock::wall_now();
+        self.region.count(|counts| {
+            counts.store_waiting = batch.rows();
+            counts.log_clock_difference = Some(difference);
+        });
+        while let Err(error) = self.store.apply(&batch).await {
+            self.store_failed(&error).await?;
+            self.refresh();
+        }
+        self.region.count(|counts| counts.store_waiting = 0);
+        Ok(())
+    }
+
+    fn fold(&mut self, records: &[Logged], last: Offset) -> Batch {
+        let mut engine = self.region.engine.write().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = self.publisher.batch(&engine, last);
+        let mut counts = self.region.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for logged in records {
+            let decoded = decode_appended(&logged.bytes, logged.appended_at).unwrap_or_else(|error| unreadable(&error));
+            let effects = engine.step(logged.offset, logged.appended_at, decoded.record.clone());
+            counts.note(&decoded, &effects, logged.appended_at);
+            self.publisher.record(&engine, logged, &decoded, &effects, &mut batch);
+        }
+        counts.waiting = engine.waiting();
+        batch
+    }
+
+    async fn store_failed(&self, error: &StoreError) -> Result<(), Stopped> {
+        self.region.count(|counts| counts.store_failures += 1);
+        if let StoreError::Replaced { held, ours } = error {
+            return Err(Stopped::Store(StoreError::Replaced { held: *held, ours: *ours }));
+        }
+        tracing::error!(error = %source_chain(error), "the store does not take what follows from the log: trying again");
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
+
+    /// The log was quiet: time passes all the same.
+    async fn tick(&mut self) {
+        self.caught_up = true;
+        let appended = self.log.append(&[b"{\"v\":1,\"type\":\"tick\"}".to_vec()]).await;
+        if let Err(error) = &appended {
+            tracing::error!(error = %source_chain(error), "cannot append to the log");
+        }
+        self.region.note_append(1, appended.is_ok());
+    }
+
+    /// Renews what readers see.
+    fn refresh(&mut self) {
+        let now = self.clock.now();
+        if now < self.refresh_due {
+            return;
+        }
+        let engine = self.region.engine();
+        if now >= self.latencies_due {
+            let targets = engine.catalogue().map_or(0, |catalogue| catalogue.targets.len());
+            self.latencies = (0..targets).flat_map(|target| engine.latency_lines(target)).collect();
+            self.latencies_due = now + REFRESH_LATENCIES;
+        }
+        let mut view = View::of(&engine, self.latencies.clone());
+        drop(engine);
+        view.caught_up = self.caught_up;
+        self.region.view.send_modify(|shown| {
+            view.append_failing = shown.append_failing;
+            *shown = Arc::new(view);
+        });
+        self.refresh_due = self.clock.now() + REFRESH;
+    }
+
+    async fn snapshot(&mut self) {
+        self.snapshot_due = self.clock.now() + SNAPSHOT_EVERY;
+        let Some(offset) = self.next.checked_sub(1) else { return };
+        let snapshot = self.region.engine().snapshot(offset, self.manifest.as_ref());
+        match self.store.save(&self.region.group, &snapshot.manifest, snapshot.changed, &self.publisher.ledger).await {
+            Ok(()) => self.manifest = Some(snapshot.manifest),
+            // A cache that cannot be written costs time at the next start, nothing else.
+            Err(error) => tracing::warn!(error = %source_chain(&error), "cannot keep a snapshot"),
+        }
+    }
+}
+
+impl Counts {
+    fn note(&mut self, decoded: &Decoded<'_>, effects: &Effects, appended_at: Time) {
+        let kind = match &decoded.record {
+            Ok(Record::Sample(_)) => "sample",
+            Ok(Record::Tick) => "tick",
+            Ok(Record::Claim(_)) => "claim",
+            Ok(Record::Exclusion(_)) => "exclusion",
+            Ok(Record::Catalogue(_)) => "catalogue",
+            Err(_) => "other",
+        };
+        *self.records.entry(kind).or_default() += 1;
+        for refusal in &effects.refusals {
+            *self.refused.entry(refusal.reason).or_default() += 1;
+        }
+        for version in &effects.versions {
+            *self.versions.entry(version.window.status.as_str()).or_default() += 1;
+        }
+        let Ok(Record::Sample(sample)) = &decoded.record else { return };
+        if effects.duplicate == Some(true) {
+            *self.conflicts.entry(sample.vantage.to_string()).or_default() += 1;
+        }
+        if sample.outcome != sample.effective_outcome(appended_at) {
+            let unfit = sample.clock_error > vigie_contract::Sample::WORST_CLOCK;
+            *self.voided.entry((sample.vantage.to_string(), if unfit { "clock" } else { "future" })).or_default() += 1;
+        }
+    }
+}
+
+/// What is not even JSON can still be in a log that others write to: it is a dead letter like any refused record.
+fn unreadable(error: &Unreadable) -> Decoded<'static> {
+    Decoded { appended_at: None, record: Err(Refusal::new(RefusalReason::Malformed, error.to_string())) }
+}
+
+/// An error with its causes, for a line of log.
+pub fn source_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

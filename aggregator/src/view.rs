@@ -1,0 +1,402 @@
+//! What is known now, as one value: metrics, API and page read it and decide nothing (DESIGN §2).
+//!
+//! What is stale is never shown as well: [`View::status`] turns every state into unknown, with its cause.
+
+use serde::Serialize;
+use vigie_contract::catalogue::{Catalogue, ServiceIx, TargetIx, VantageIx};
+use vigie_contract::{IndicatorId, Month, ServiceId, Span, TargetId, Time, VantageId};
+
+use crate::core::engine::Engine;
+use crate::core::line::{AccountLine, CandidateLine, LatencyLine, WindowLine};
+use crate::core::state::State;
+use crate::core::window::Status as WindowStatus;
+
+/// Wall clock − frontier may exceed `settle` by this (DESIGN §2).
+pub const LATEST: Span = Span::from_secs(10);
+/// The page lists at most so many windows.
+const MOST_WINDOWS: usize = 50;
+/// The spans of [`crate::metric::BURN_RATE_WINDOWS`].
+const BURN_SPANS: [Span; 7] = [
+    Span::from_secs(300),
+    Span::from_secs(1_800),
+    Span::from_secs(3_600),
+    Span::from_secs(7_200),
+    Span::from_secs(21_600),
+    Span::DAY,
+    Span::from_secs(3 * 86_400),
+];
+
+/// Why nothing that is shown may be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The engine still reads the log from where it stopped.
+    Starting,
+    /// No catalogue is in force.
+    NoCatalogue,
+    /// Nothing can be appended to the log, not even a tick.
+    AppendFailing,
+    /// The frontier is behind the wall clock, although the log is read.
+    FrontierLags,
+    /// The engine has stopped.
+    EngineStopped,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Starting, Self::NoCatalogue, Self::AppendFailing, Self::FrontierLags, Self::EngineStopped];
+
+    /// Its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::NoCatalogue => "no_catalogue",
+            Self::AppendFailing => "append_failing",
+            Self::FrontierLags => "frontier_lags",
+            Self::EngineStopped => "engine_stopped",
+        }
+    }
+}
+
+/// Since when nothing may be trusted, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Staleness {
+    /// Why.
+    pub cause: Cause,
+    /// The last instant of which something is known.
+    pub since_us: Option<i64>,
+}
+
+/// A line of the contract.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IndicatorView {
+    /// Its name in the contract.
+    pub id: IndicatorId,
+    /// Its wording.
+    pub name: Option<String>,
+    /// What it promises this month, in percent.
+    pub objective: String,
+    /// The share of a month that may be lost, in parts per million.
+    #[serde(skip)]
+    pub budget_ppm: u32,
+}
+
+/// A place that measures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VantageView {
+    /// Its name.
+    pub id: VantageId,
+    /// Whether all its anchors are down as seen from it.
+    pub gated: bool,
+    /// The newest stamp that it sent.
+    pub newest_us: Option<i64>,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub id: ServiceId,
+    /// Its line in the contract.
+    pub indicator: IndicatorId,
+    /// Whether its figure is the one that the contract speaks of.
+    pub contractual: bool,
+    /// What counts at the frontier.
+    pub state: State,
+    /// Since when it has this state.
+    pub since_us: Option<i64>,
+    /// Share of its pairs of target and vantage that are up or down, from 0 to 1.
+    pub coverage: f64,
+    /// How many more vantages may fall silent before some target cannot be judged; −1 if one already cannot.
+    pub margin: i64,
+    /// Its open window.
+    pub window: Option<String>,
+    /// Budget spent relative to an even spending, by [`crate::metric::BURN_RATE_WINDOWS`].
+    #[serde(skip)]
+    pub burn: [f64; 7],
+    /// Gross unavailable time of the month that was observed, and that was inferred.
+    #[serde(skip)]
+    pub down_parts: (Span, Span),
+    /// Claims that wait for a decision.
+    pub candidates: Vec<CandidateLine>,
+}
+
+/// A target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TargetView {
+    /// Its name.
+    pub id: TargetId,
+    /// What the quorum saw.
+    pub state: State,
+    /// Whether some vantage sees it down and the quorum does not.
+    pub suspect: bool,
+    /// What each vantage saw last.
+    pub vantages: Vec<SeenView>,
+    /// Its latency objective.
+    pub latency_objective_us: Option<i64>,
+    /// Its latencies of this month.
+    pub latency: Option<LatencyLine>,
+}
+
+/// A target as seen from a vantage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SeenView {
+    /// The vantage.
+    pub id: VantageId,
+    /// What it sees, after the gate.
+    pub state: State,
+    /// How long the last success took.
+    pub latency_us: Option<i64>,
+    /// When it last said something.
+    pub stamp_us: Option<i64>,
+}
+
+/// Everything at a frontier.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// The instant up to which everything is evaluated; `None` before the first record.
+    pub frontier: Option<Time>,
+    /// The catalogue's `settle`.
+    pub settle: Span,
+    /// The catalogue's revision, if it came with the log.
+    pub catalogue_rev: Option<u64>,
+    /// The customer.
+    pub tenant: Option<String>,
+    /// Months are cut in this zone.
+    pub timezone: String,
+    /// The month of the frontier and its bounds.
+    pub month: Option<(Month, Time, Time)>,
+    /// All months that are accounted.
+    pub months: Vec<String>,
+    /// The contract's lines.
+    pub indicators: Vec<IndicatorView>,
+    /// The places that measure.
+    pub vantages: Vec<VantageView>,
+    /// The services.
+    pub services: Vec<ServiceView>,
+    /// The targets.
+    pub targets: Vec<TargetView>,
+    /// The accounts of all months.
+    pub accounts: Vec<AccountLine>,
+    /// The latencies of all months.
+    pub latencies: Vec<LatencyLine>,
+    /// Open windows, then the month's, the newest first.
+    pub windows: Vec<WindowLine>,
+    /// Whether the engine has caught up with the log since it started.
+    pub caught_up: bool,
+    /// Whether the last append failed.
+    pub append_failing: bool,
+    /// Whether the engine has stopped.
+    pub stopped: bool,
+}
+
+/// What `/api/v1/status` answers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status<'a> {
+    now_us: i64,
+    frontier_us: Option<i64>,
+    settle_us: i64,
+    stale: Option<Staleness>,
+    version: &'static str,
+    catalogue_rev: Option<u64>,
+    tenant: Option<&'a str>,
+    timezone: &'a str,
+    month: Option<String>,
+    month_start_us: Option<i64>,
+    month_end_us: Option<i64>,
+    months: &'a [String],
+    notice: Option<&'a str>,
+    indicators: &'a [IndicatorView],
+    vantages: &'a [VantageView],
+    services: Vec<ServiceView>,
+    targets: Vec<TargetView>,
+    accounts: Vec<&'a AccountLine>,
+    windows: &'a [WindowLine],
+}
+
+impl View {
+    /// What `engine` knows; `latencies` are those computed last, since they cost more than the rest.
+    #[must_use]
+    pub fn of(engine: &Engine, latencies: Vec<LatencyLine>) -> Self {
+        let Some(catalogue) = engine.catalogue() else { return Self::default() };
+        let frontier = engine.frontier();
+        if frontier < Time::EARLIEST {
+            return Self { settle: catalogue.settle, ..Self::default() };
+        }
+        let month = catalogue.calendar.month_of(frontier);
+        let bounds = (catalogue.calendar.start_of(month), catalogue.calendar.end_of(month));
+        let targets: Vec<_> = (0..catalogue.targets.len()).map(|target| target_view(engine, catalogue, target, month, &latencies)).collect();
+        let services = (0..catalogue.services.len()).map(|service| service_view(engine, catalogue, service, bounds, &targets)).collect();
+        let accounts: Vec<_> = (0..catalogue.services.len()).flat_map(|service| engine.account_lines(service)).collect();
+        let mut months: Vec<_> = accounts.iter().map(|account| account.month.clone()).collect();
+        months.sort_unstable();
+        months.dedup();
+        let terms = |indicator: &vigie_contract::catalogue::Indicator| indicator.terms.at(bounds.0).clone();
+        let indicators = catalogue.indicators.iter().map(|indicator| IndicatorView {
+            id: indicator.id.clone(),
+            name: indicator.name.clone(),
+            objective: terms(indicator).objective_percent(),
+            budget_ppm: terms(indicator).budget_ppm,
+        });
+        Self {
+            frontier: Some(frontier),
+            settle: catalogue.settle,
+            catalogue_rev: engine.catalogue_rev(),
+            tenant: catalogue.tenant.clone(),
+            timezone: catalogue.calendar.zone_name().to_owned(),
+            month: Some((month, bounds.0, bounds.1)),
+            months,
+            indicators: indicators.collect(),
+            vantages: vantages(engine, catalogue),
+            services,
+            targets,
+            accounts,
+            latencies,
+            windows: windows(engine, catalogue, bounds),
+            caught_up: false,
+            append_failing: false,
+            stopped: false,
+        }
+    }
+
+    /// Why nothing of this may be trusted when the wall clock says `now`.
+    #[must_use]
+    pub fn staleness(&self, now: Time) -> Option<Staleness> {
+        let lags = self.frontier.is_none_or(|frontier| now - frontier > self.settle + LATEST);
+        let cause = match () {
+            () if self.stopped => Cause::EngineStopped,
+            () if self.append_failing => Cause::AppendFailing,
+            () if !self.caught_up => Cause::Starting,
+            () if self.services.is_empty() => Cause::NoCatalogue,
+            () if lags => Cause::FrontierLags,
+            () => return None,
+        };
+        Some(Staleness { cause, since_us: self.frontier.map(Time::us) })
+    }
+
+    /// What may be shown when the wall clock says `now`.
+    #[must_use]
+    pub fn status<'a>(&'a self, now: Time, notice: Option<&'a str>) -> Status<'a> {
+        let stale = self.staleness(now);
+        let (mut services, mut targets) = (self.services.clone(), self.targets.clone());
+        if stale.is_some() {
+            for service in &mut services {
+                (service.state, service.since_us) = (State::Unknown, None);
+            }
+            for target in &mut targets {
+                (target.state, target.suspect) = (State::Unknown, false);
+                target.vantages.iter_mut().for_each(|seen| seen.state = State::Unknown);
+            }
+        }
+        let month = self.month.map(|(month, _, _)| month.to_string());
+        let accounts = self.accounts.iter().filter(|account| Some(&account.month) == month.as_ref());
+        Status {
+            now_us: now.us(),
+            frontier_us: self.frontier.map(Time::us),
+            settle_us: self.settle.us(),
+            stale,
+            version: env!("CARGO_PKG_VERSION"),
+            catalogue_rev: self.catalogue_rev,
+            tenant: self.tenant.as_deref(),
+            timezone: &self.timezone,
+            month_start_us: self.month.map(|(_, start, _)| start.us()),
+            month_end_us: self.month.map(|(_, _, end)| end.us()),
+            months: &self.months,
+            notice,
+            indicators: &self.indicators,
+            vantages: &self.vantages,
+            services,
+            targets,
+            accounts: accounts.collect(),
+            month,
+            windows: &self.windows,
+        }
+    }
+}
+
+/// Just before the frontier: the last instant that is evaluated.
+fn last(engine: &Engine) -> Time {
+    engine.frontier() - Span::from_us(1)
+}
+
+fn vantages(engine: &Engine, catalogue: &Catalogue) -> Vec<VantageView> {
+    let newest = |vantage: VantageIx| (0..catalogue.targets.len()).filter_map(|target| engine.newest_stamp(target, vantage)).max();
+    let view = |(ix, vantage): (VantageIx, &vigie_contract::catalogue::Vantage)| VantageView {
+        id: vantage.id.clone(),
+        gated: engine.is_gated(ix, last(engine)),
+        newest_us: newest(ix).map(Time::us),
+    };
+    catalogue.vantages.iter().enumerate().map(view).collect()
+}
+
+fn target_view(engine: &Engine, catalogue: &Catalogue, target: TargetIx, month: Month, latencies: &[LatencyLine]) -> TargetView {
+    let at = last(engine);
+    let definition = &catalogue.targets[target];
+    let plan = definition.plan.at(at);
+    let states = engine.states_by_vantage(target, at);
+    let seen = |vantage: &VantageIx| {
+        let entry = engine.sample_in_force(target, *vantage, at);
+        SeenView {
+            id: catalogue.vantages[*vantage].id.clone(),
+            state: states.iter().find(|(of, _)| of == vantage).map_or(State::Unknown, |(_, state)| *state),
+            latency_us: entry.and_then(|entry| entry.latency).map(Span::us),
+            stamp_us: entry.map(|entry| entry.stamp.us()),
+        }
+    };
+    let vantages: Vec<_> = plan.vantages.iter().map(seen).collect();
+    let state = engine.levels(target).at(at).seen;
+    let month = month.to_string();
+    TargetView {
+        id: definition.id.clone(),
+        state,
+        suspect: state != State::Down && vantages.iter().any(|seen| seen.state == State::Down),
+        vantages,
+        latency_objective_us: plan.latency_objective.map(Span::us),
+        latency: latencies.iter().find(|line| line.target == definition.id && line.month == month).cloned(),
+    }
+}
+
+fn service_view(engine: &Engine, catalogue: &Catalogue, service: ServiceIx, month: (Time, Time), targets: &[TargetView]) -> ServiceView {
+    let definition = &catalogue.services[service];
+    let at = last(engine);
+    let reached = || engine.reach(service).targets.iter().map(|&target| (&catalogue.targets[target], &targets[target]));
+    let pairs: usize = reached().map(|(_, view)| view.vantages.len()).sum();
+    let known: usize = reached().map(|(_, view)| view.vantages.iter().filter(|seen| seen.state != State::Unknown).count()).sum();
+    let margin = |(target, view): (&vigie_contract::catalogue::Target, &TargetView)| {
+        let plan = target.plan.at(at);
+        let count = |state| view.vantages.iter().filter(|seen| seen.state == state).count() as i64;
+        (count(State::Up) - plan.up_quorum() as i64).max(count(State::Down) - plan.down_quorum as i64).max(-1)
+    };
+    let (state, since) = engine.state_now(service);
+    let open = engine.published(service).find(|window| window.end.is_none()).map(|window| window.onset);
+    let terms = catalogue.indicators[definition.indicator].terms.at(month.0);
+    let budget = f64::from(terms.budget_ppm) / 1e6;
+    let excluded = engine.excluded(service, at);
+    let burn = BURN_SPANS.map(|span| {
+        let down = engine.published_within(service, engine.frontier() - span, engine.frontier()).without(&excluded).length();
+        if budget > 0.0 { down.us() as f64 / span.us() as f64 / budget } else { 0.0 }
+    });
+    let lengths = engine.with_view(service, |view| view.lengths_between(month.0, engine.frontier())).unwrap_or_default();
+    ServiceView {
+        id: definition.id.clone(),
+        indicator: catalogue.indicators[definition.indicator].id.clone(),
+        contractual: definition.contractual,
+        state,
+        since_us: since.map(Time::us),
+        coverage: if pairs == 0 { 0.0 } else { known as f64 / pairs as f64 },
+        margin: reached().map(margin).min().unwrap_or(-1),
+        window: open.map(|onset| crate::core::version::window_id(&definition.id, onset)),
+        burn,
+        down_parts: (lengths.observed_down, lengths.inferred_down),
+        candidates: engine.candidate_lines(service),
+    }
+}
+
+fn windows(engine: &Engine, catalogue: &Catalogue, month: (Time, Time)) -> Vec<WindowLine> {
+    let mut lines: Vec<_> = (0..catalogue.services.len()).flat_map(|service| engine.window_lines(service)).collect();
+    lines.retain(|window| window.status != WindowStatus::Closed || window.end_us.is_none_or(|end| end > month.0.us()));
+    lines.sort_by_key(|window| (window.status == WindowStatus::Closed, -window.onset_us));
+    lines.truncate(MOST_WINDOWS);
+    lines
+}

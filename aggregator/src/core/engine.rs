@@ -244,6 +244,12 @@ impl Engine {
         self.claims.values().map(|fact| &fact.fact)
     }
 
+    /// The text of the catalogue in force, if it came with the log.
+    #[must_use]
+    pub fn catalogue_text(&self) -> Option<&str> {
+        self.catalogue_record.as_ref().map(|record| record.text.as_str())
+    }
+
     /// The running maximum of the append times.
     #[must_use]
     pub fn now(&self) -> Time {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use vigie_contract::Catalogue;
 use vigie_contract::catalogue::{ChangeKind, Strictness};
 
 use crate::catalogue_file;
@@ -27,7 +28,8 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         Some(path) => catalogue_file::read(path, Strictness::Replay, &mut errors)?.map(Some),
         None => Some(None),
     };
-    let (Some(new), Some(old)) = (new, old) else { return Ok(ExitCode::from(2)) };
+    let is_measurable = new.as_ref().map_or(Ok(true), |new| draw_check_problems(new, &mut errors))?;
+    let (Some(new), Some(old), true) = (new, old, is_measurable) else { return Ok(ExitCode::from(2)) };
     let mut out = io::stdout().lock();
     let Some(old) = old else {
         let (targets, services) = (new.targets.len(), new.services.len());
@@ -48,4 +50,18 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         None => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes what a probe could not make of the checks to `errors`; whether there is nothing of the kind.
+pub(crate) fn draw_check_problems(catalogue: &Catalogue, errors: &mut impl Write) -> io::Result<bool> {
+    let mut is_sound = true;
+    for target in &catalogue.targets {
+        for check in target.plan.all().filter_map(|plan| plan.check.as_ref()) {
+            if let Err(problem) = vigie_probe::validate(check) {
+                is_sound = false;
+                writeln!(errors, "error: the check of target `{}` cannot be made: {problem}", target.id)?;
+            }
+        }
+    }
+    Ok(is_sound)
 }

@@ -1,11 +1,16 @@
 //! The one binary that people type.
 
+mod aggregate;
 mod catalogue_file;
+mod catalogue_watch;
 mod check;
 mod draw;
 mod evidence;
 mod explain;
+mod probe;
 mod replay;
+mod run;
+mod shell;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -22,6 +27,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(run::Args),
+    Probe(probe::Args),
+    Aggregate(aggregate::Args),
     Check(check::Args),
     Explain(explain::Args),
     Replay(replay::Source),
@@ -29,6 +37,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Probe(args) => probe::run(&args),
+        Command::Aggregate(args) => aggregate::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(&args),

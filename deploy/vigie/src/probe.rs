@@ -1,0 +1,156 @@
+//! `vigie probe`, and the half of `vigie run` that is one.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use vigie_contract::metric::Exposition;
+use vigie_contract::{Catalogue, VantageId};
+use vigie_probe::{AdoptError, HttpSink, Probe, ProbeView, SecretSource, Settings, Sink, Source};
+
+use crate::catalogue_watch::Watch;
+use crate::shell::{self, Failure, Serving};
+
+/// Measure from one vantage and send the samples to an aggregator
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What is measured, from where, and what was promised
+    #[arg(long, value_name = "FILE")]
+    catalogue: PathBuf,
+    /// Which of the catalogue's vantages this is
+    #[arg(long, value_name = "ID")]
+    vantage: String,
+    #[command(flatten)]
+    measuring: Measuring,
+    /// The aggregator: http://host:port
+    #[arg(long, value_name = "URL")]
+    aggregator: String,
+    /// A file with the token that speaks for this vantage; without it, the environment variable `VIGIE_TOKEN`
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The authorities that signed the aggregator's certificate, PEM; the public ones without it
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    #[command(flatten)]
+    serving: Serving,
+}
+
+/// How a probe measures.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Measuring {
+    /// Measure from this address of the machine; once for IPv4, once for IPv6
+    #[arg(long, value_name = "ADDRESS")]
+    source: Vec<IpAddr>,
+    /// Where samples wait until the log has them
+    #[arg(long, value_name = "DIR", default_value = "vigie-spool")]
+    pub(crate) spool: PathBuf,
+    /// The spool never grows beyond this, in MiB: the oldest samples are dropped, counted and told
+    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    spool_mib: u64,
+}
+
+pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
+    shell::run(async {
+        let token = match &args.token_file {
+            Some(path) => SecretSource::File(path.clone()),
+            None => SecretSource::Env("VIGIE_TOKEN".to_owned()),
+        };
+        let sink = Arc::new(HttpSink::new(&args.aggregator, &token.read()?, args.ca.as_deref())?);
+        let listener = shell::listen(&args.serving).await?;
+        let (mut watch, first) = Watch::start(&args.catalogue)?;
+        let stop = shell::stop_signal(&args.serving)?;
+        let probe = start(&args.vantage, &args.measuring, &first.catalogue, sink).await?;
+        tracing::info!("http://{} answers", listener.local_addr()?);
+        let server = axum::serve(listener, router(probe.view())).with_graceful_shutdown(shell::stopped(stop.clone()));
+        let following = async {
+            loop {
+                let read = watch.changed(|| probe.note_refused_reload()).await;
+                adopt(&probe, read.catalogue).await;
+            }
+        };
+        tokio::select! {
+            served = server => served?,
+            () = following => {}
+        }
+        probe.stop().await;
+        Ok(())
+    })
+}
+
+/// Starts a probe at `vantage` that measures by `catalogue`.
+pub(crate) async fn start(vantage: &str, measuring: &Measuring, catalogue: &Arc<Catalogue>, sink: Arc<dyn Sink>) -> Result<Probe, Failure> {
+    let id = VantageId::from(vantage);
+    if !catalogue.vantages.iter().any(|known| known.id == id) {
+        let known: Vec<_> = catalogue.vantages.iter().map(|vantage| vantage.id.as_str()).collect();
+        return Err(Failure::new(format!("the catalogue has no vantage `{vantage}`: give --vantage one of {}", known.join(", "))));
+    }
+    let spool_bytes = measuring.spool_mib.clamp(16, 1 << 30) << 20;
+    let settings = Settings { vantage: id, source: source(&measuring.source)?, spool: measuring.spool.clone(), spool_bytes };
+    let probe = Probe::start(settings, sink)?;
+    match probe.adopt(Arc::clone(catalogue)).await {
+        Ok(targets) => tracing::info!(vantage, targets, icmp = icmp(&probe.view()), "measuring"),
+        Err(AdoptError::Unmeasurable(problems)) => {
+            let list: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            return Err(Failure::new(format!("some targets cannot be measured:\n  {}", list.join("\n  "))));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(probe)
+}
+
+/// How echoes are sent, or what is missing for them.
+fn icmp(view: &ProbeView) -> String {
+    match view.icmp_mode() {
+        Some(Ok(mode)) => mode.to_owned(),
+        Some(Err(why)) => format!("unavailable: {why}"),
+        None => "unavailable".to_owned(),
+    }
+}
+
+/// Measures by a catalogue that changed, if all of it can be measured.
+pub(crate) async fn adopt(probe: &Probe, catalogue: Arc<Catalogue>) {
+    match probe.adopt(catalogue).await {
+        Ok(targets) => tracing::info!(targets, "measuring by the new catalogue"),
+        Err(AdoptError::Unmeasurable(problems)) => {
+            problems.iter().for_each(|problem| tracing::error!(%problem, "the new catalogue is not measured by: nothing changes"));
+        }
+        Err(error) => tracing::error!(%error, "the new catalogue is not measured by"),
+    }
+}
+
+fn source(addresses: &[IpAddr]) -> Result<Source, Failure> {
+    let mut source = Source::default();
+    for address in addresses {
+        let is_second = match address {
+            IpAddr::V4(v4) => source.v4.replace(*v4).is_some(),
+            IpAddr::V6(v6) => source.v6.replace(*v6).is_some(),
+        };
+        if is_second {
+            return Err(Failure::new("give --source at most once for IPv4 and once for IPv6"));
+        }
+    }
+    Ok(source)
+}
+
+fn router(view: ProbeView) -> Router {
+    let ready = view.clone();
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route(
+            "/readyz",
+            get(move || async move {
+                match ready.readiness() {
+                    Ok(()) => "ready\n".into_response(),
+                    Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+                }
+            }),
+        )
+        .route("/metrics", get(move || async move { ([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], view.metrics()) }))
+}

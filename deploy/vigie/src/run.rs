@@ -1,0 +1,101 @@
+//! `vigie run`: a small region on one machine, probe and aggregator in one process.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use vigie_aggregator::live::{Region, source_chain};
+use vigie_aggregator::port::{AppendError, EvidenceLog};
+use vigie_aggregator::sqlite::SqliteLog;
+use vigie_probe::{Acknowledged, Sink, SinkError};
+
+use crate::aggregate::{Aggregator, RegionArgs, follow, read_tokens};
+use crate::catalogue_watch::Watch;
+use crate::probe::{self, Measuring};
+use crate::shell::{self, Failure, Serving};
+
+/// Supervise a region from this machine: probe, aggregator, metrics, API and page in one process
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    region: RegionArgs,
+    /// Which of the catalogue's vantages this machine is; not needed if there is only one
+    #[arg(long, value_name = "ID")]
+    vantage: Option<String>,
+    #[command(flatten)]
+    measuring: Measuring,
+    /// Which token speaks for which other vantage, if remote probes send samples: a file with lines of `vantage token`
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    serving: Serving,
+}
+
+pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
+    shell::run(async {
+        let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
+        let listener = shell::listen(&args.serving).await?;
+        let (watch, first) = Watch::start(&args.region.catalogue)?;
+        let vantages: Vec<&str> = first.catalogue.vantages.iter().map(|vantage| vantage.id.as_str()).collect();
+        let vantage = match (args.vantage.as_deref(), vantages.as_slice()) {
+            (Some(vantage), _) => vantage,
+            (None, [only]) => only,
+            (None, several) => return Err(Failure::new(format!("which vantage is this? Give --vantage one of {}", several.join(", ")))),
+        };
+        let stop = shell::stop_signal(&args.serving)?;
+        // The fold ends after the probe: its last samples are still folded.
+        let (end_fold, fold_ends) = tokio::sync::watch::channel(false);
+        let aggregator = Aggregator::start(&args.region, fold_ends).await?;
+        aggregator.adopt(&first).await?;
+        let sink = Arc::new(EmbeddedSink { log: Arc::clone(&aggregator.log), region: Arc::clone(&aggregator.region) });
+        let probe = probe::start(vantage, &args.measuring, &first.catalogue, sink).await?;
+        let view = probe.view();
+        let api = aggregator.api(tokens, args.region.notice()).with_probe_metrics(move || view.metrics());
+        tracing::info!("http://{} answers", listener.local_addr()?);
+        let server = axum::serve(listener, api.router()).with_graceful_shutdown(shell::stopped(stop.clone()));
+        let (changed, mut changes) = mpsc::unbounded_channel();
+        let measuring = async {
+            while let Some(catalogue) = changes.recv().await {
+                probe::adopt(&probe, catalogue).await;
+            }
+        };
+        let ended = tokio::select! {
+            ended = aggregator.ended() => ended,
+            served = server => served.map_err(Failure::from),
+            () = follow(&aggregator, watch, |read| drop(changed.send(read.catalogue))) => Ok(()),
+            () = measuring => Ok(()),
+        };
+        probe.stop().await;
+        end_fold.send_replace(true);
+        ended?;
+        aggregator.ended().await
+    })
+}
+
+/// Straight into the log of the same process.
+struct EmbeddedSink {
+    log: Arc<SqliteLog>,
+    region: Arc<Region>,
+}
+
+impl Sink for EmbeddedSink {
+    fn deliver<'a>(&'a self, batch: &'a [Bytes]) -> Pin<Box<dyn Future<Output = Result<Acknowledged, SinkError>> + Send + 'a>> {
+        Box::pin(async move {
+            let records: Vec<Vec<u8>> = batch.iter().map(|record| record.to_vec()).collect();
+            let appended = self.log.append(&records).await;
+            self.region.note_append(records.len() as u64, appended.is_ok());
+            match appended {
+                Ok(appended) => {
+                    let last = appended.last().ok_or_else(|| SinkError::Unavailable("an empty batch".to_owned()))?;
+                    Ok(Acknowledged { appended_at: last.appended_at })
+                }
+                Err(error @ AppendError::TooLong { .. }) => Err(SinkError::Refused(source_chain(&error))),
+                Err(error) => Err(SinkError::Unavailable(source_chain(&error))),
+            }
+        })
+    }
+}

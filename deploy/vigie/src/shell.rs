@@ -1,0 +1,99 @@
+//! What the programs that run have in common: a runtime, a log, an end, and a port to listen on.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Why a program does not start or cannot go on: one line for people, and how to mend it.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(vigie_aggregator::live::source_chain(&error))
+    }
+}
+
+/// Options of every program that listens.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Serving {
+    /// Address of the page, the API and the metrics
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8420")]
+    pub(crate) listen: SocketAddr,
+    /// Stop when standard input ends: for a program that another one starts
+    #[arg(long, hide = true)]
+    pub(crate) stop_on_eof: bool,
+}
+
+/// Runs a program to its end: its exit status, and on standard error why it failed.
+pub(crate) fn run(program: impl Future<Output = Result<(), Failure>>) -> io::Result<ExitCode> {
+    let filter = Targets::new().with_default(LevelFilter::INFO);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false).with_target(false);
+    // Set already only in tests that run programs in one process.
+    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match runtime.block_on(program) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(failure) => {
+            writeln!(io::stderr(), "error: {failure}")?;
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+/// Becomes true when the program is asked to end.
+pub(crate) fn stop_signal(serving: &Serving) -> Result<watch::Receiver<bool>, Failure> {
+    let (stop, stopped) = watch::channel(false);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    if serving.stop_on_eof {
+        let stop = stop.clone();
+        // A read of standard input cannot be cancelled: it has a thread of its own, which ends with the process.
+        std::thread::spawn(move || {
+            let _ = io::stdin().read_to_end(&mut Vec::new());
+            stop.send_replace(true);
+        });
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.send_replace(true);
+    });
+    Ok(stopped)
+}
+
+/// Waits until `stop` is true.
+pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that nobody can stop us any more.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Takes the port, or says how to choose another.
+pub(crate) async fn listen(serving: &Serving) -> Result<TcpListener, Failure> {
+    let address = serving.listen;
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::new(format!("cannot listen on {address}: {error}; give --listen another address, such as 127.0.0.1:0")))
+}

@@ -151,10 +151,8 @@ async fn page(headers: HeaderMap) -> Response {
         Language::English => "en",
     };
     let text = include_str!("../page/index.html").replacen("<html lang=\"en\">", &format!("<html lang=\"{language}\">"), 1);
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-    ];
+    let headers =
+        [(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")), (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY))];
     (headers, no_store(), text).into_response()
 }
 
@@ -442,7 +440,9 @@ async fn timeline<L: EvidenceLog + 'static>(State(api): Shared<L>, Query(filter)
         })
     };
     let lines: Vec<_> = services.into_iter().map(line).collect();
-    Ok(answer(json!({ "month": month.to_string(), "start_us": start.us(), "end_us": end.us(), "frontier_us": engine.frontier().us(), "services": lines })))
+    Ok(answer(
+        json!({ "month": month.to_string(), "start_us": start.us(), "end_us": end.us(), "frontier_us": engine.frontier().us(), "services": lines }),
+    ))
 }
 
 /// The ingest of remote probes.

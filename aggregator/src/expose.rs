@@ -110,11 +110,9 @@ fn expose_account(out: &mut Exposition, view: &View, account: &AccountLine) {
     put(&m::AVAILABILITY_LOW, ratio(account.base_us, account.down_us + account.unknown_us));
     put(&m::AVAILABILITY_TO_DATE, ratio(account.elapsed_us, account.down_us));
     put(&m::FINAL, flag(account.is_final));
-    for (verdict, word) in [
-        (VerdictOfMonth::Compliant, "compliant"),
-        (VerdictOfMonth::Breached, "breached"),
-        (VerdictOfMonth::Undecided, "undecided"),
-    ] {
+    for (verdict, word) in
+        [(VerdictOfMonth::Compliant, "compliant"), (VerdictOfMonth::Breached, "breached"), (VerdictOfMonth::Undecided, "undecided")]
+    {
         out.put(&m::VERDICT, &[labels[0], labels[1], labels[2], word], flag(account.verdict == verdict));
     }
 }

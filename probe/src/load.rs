@@ -30,7 +30,9 @@ impl Stalls {
         if late > STALL {
             self.recent.push_back((self.due, now));
         }
-        while self.recent.len() > MOST_STALLS || self.recent.front().is_some_and(|(_, until)| now.saturating_duration_since(*until) > MEMORY) {
+        while self.recent.len() > MOST_STALLS
+            || self.recent.front().is_some_and(|(_, until)| now.saturating_duration_since(*until) > MEMORY)
+        {
             self.recent.pop_front();
         }
         self.due = next;
@@ -41,7 +43,8 @@ impl Stalls {
     pub(crate) fn within(&self, from: Instant, now: Instant) -> Duration {
         let running = now.saturating_duration_since(self.due.max(from));
         let running = if running > STALL { running } else { Duration::ZERO };
-        let noted: Duration = self.recent.iter().rev().take_while(|(_, until)| *until > from).map(|(start, until)| *until - *start.max(&from)).sum();
+        let noted: Duration =
+            self.recent.iter().rev().take_while(|(_, until)| *until > from).map(|(start, until)| *until - *start.max(&from)).sum();
         noted + running
     }
 }

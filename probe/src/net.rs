@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
-use tokio_rustls::TlsConnector;
 use vigie_contract::Reason;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -63,8 +63,13 @@ impl Host {
         if let Ok(ip) = bare.parse() {
             return Ok(Self::Ip(ip));
         }
-        let sound = !text.is_empty() && text.len() <= 253 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        if sound { Ok(Self::Name(text.to_owned())) } else { Err(CheckError::Shape(format!("`{text}` is neither an address nor a host's name"))) }
+        let sound =
+            !text.is_empty() && text.len() <= 253 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        if sound {
+            Ok(Self::Name(text.to_owned()))
+        } else {
+            Err(CheckError::Shape(format!("`{text}` is neither an address nor a host's name")))
+        }
     }
 
     /// `host:port`.
@@ -175,7 +180,11 @@ fn tls_config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
 }
 
 fn earliest_expiry(chain: &[CertificateDer<'_>]) -> Option<i64> {
-    chain.iter().filter_map(|der| X509Certificate::from_der(der).ok()).map(|(_, certificate)| certificate.validity().not_after.timestamp()).min()
+    chain
+        .iter()
+        .filter_map(|der| X509Certificate::from_der(der).ok())
+        .map(|(_, certificate)| certificate.validity().not_after.timestamp())
+        .min()
 }
 
 /// What an error on the way to a target, or from it, says about the target.

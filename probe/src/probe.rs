@@ -216,7 +216,9 @@ fn mode(pinger: &Pinger) -> &'static str {
 
 /// Measures the loopback canary once a second, as a target is measured.
 async fn listen_to_oneself(net: &Net, canary: SocketAddr, stats: &Stats) {
-    let Ok(check) = check::build(&serde_json::json!({"kind": "http", "url": format!("http://{canary}/"), "body": "ok"}), net) else { return };
+    let Ok(check) = check::build(&serde_json::json!({"kind": "http", "url": format!("http://{canary}/"), "body": "ok"}), net) else {
+        return;
+    };
     loop {
         tokio::time::sleep(duration(SHORTEST_PERIOD)).await;
         let began = now();

@@ -123,7 +123,8 @@ mod tests {
 
     #[tokio::test]
     async fn hosts_come_first() {
-        let resolver = Resolver::new("nameserver 192.0.2.1 # no\noptions x\n", "127.0.0.1 localhost\n::1 localhost ip6\n10.0.0.9 S3.Test\n");
+        let resolver =
+            Resolver::new("nameserver 192.0.2.1 # no\noptions x\n", "127.0.0.1 localhost\n::1 localhost ip6\n10.0.0.9 S3.Test\n");
         assert_eq!(resolver.servers, ["192.0.2.1:53".parse().unwrap()]);
         for (name, ip) in [("localhost", "127.0.0.1"), ("ip6", "::1"), ("s3.test.", "10.0.0.9")] {
             assert_eq!(resolver.lookup(name, Source::default()).await, Ok(ip.parse().unwrap()));

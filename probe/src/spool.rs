@@ -106,7 +106,8 @@ impl Spool {
         fs::create_dir_all(dir).map_err(unusable(dir))?;
         let lock_path = dir.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(unusable(&lock_path))?;
-        let lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| SpoolError::Taken(dir.to_owned()))?;
+        let lock =
+            nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| SpoolError::Taken(dir.to_owned()))?;
         let mut segments = BTreeMap::new();
         let mut newest = 0;
         for entry in fs::read_dir(dir).map_err(unusable(dir))? {
@@ -163,7 +164,8 @@ impl Spool {
     pub(crate) fn delivered(&mut self, positions: &[Position]) {
         let mut rest = positions;
         while let Some(first) = rest.first() {
-            let run = rest.iter().enumerate().take_while(|(i, at)| at.segment == first.segment && at.place == first.place + *i as u32).count();
+            let run =
+                rest.iter().enumerate().take_while(|(i, at)| at.segment == first.segment && at.place == first.place + *i as u32).count();
             let (from, to) = (first.place, first.place + run as u32);
             rest = &rest[run..];
             let Some(segment) = self.segments.get_mut(&first.segment) else { continue };
@@ -333,7 +335,10 @@ fn read(path: &Path, places: &[u32]) -> io::Result<Vec<(u32, Bytes)>> {
     File::open(path)?.read_to_end(&mut bytes)?;
     let mut wanted = places.iter().peekable();
     let numbered = (0..).zip(scan(&bytes));
-    Ok(numbered.filter(|(place, _)| wanted.next_if_eq(&place).is_some()).map(|(place, record)| (place, Bytes::copy_from_slice(record))).collect())
+    Ok(numbered
+        .filter(|(place, _)| wanted.next_if_eq(&place).is_some())
+        .map(|(place, record)| (place, Bytes::copy_from_slice(record)))
+        .collect())
 }
 
 #[cfg(test)]

@@ -123,9 +123,9 @@ impl EvidenceLog for SqliteLog {
 }
 
 fn bounds(connection: &Connection) -> rusqlite::Result<Bounds> {
-    connection.prepare_cached("SELECT oldest, next FROM evidence_state")?.query_row([], |row| {
-        Ok(Bounds { oldest: row.get::<_, i64>(0)? as u64, next: row.get::<_, i64>(1)? as u64 })
-    })
+    connection
+        .prepare_cached("SELECT oldest, next FROM evidence_state")?
+        .query_row([], |row| Ok(Bounds { oldest: row.get::<_, i64>(0)? as u64, next: row.get::<_, i64>(1)? as u64 }))
 }
 
 fn select(connection: &mut Connection, from: Offset, most: usize) -> rusqlite::Result<(Bounds, Vec<Logged>)> {
@@ -146,7 +146,11 @@ fn select(connection: &mut Connection, from: Offset, most: usize) -> rusqlite::R
             let packed = row.get_ref(4)?.as_blob()?;
             let is_sound = i64::from(crc32fast::hash(packed)) == row.get::<_, i64>(3)?;
             let text = is_sound.then(|| lz4_flex::decompress_size_prepended(packed).ok()).flatten().ok_or_else(|| damaged(first))?;
-            let logged = (first..).zip(text.split(|byte| *byte == b'\n')).map(|(offset, bytes)| Logged { offset, appended_at, bytes: bytes.to_vec() });
+            let logged = (first..).zip(text.split(|byte| *byte == b'\n')).map(|(offset, bytes)| Logged {
+                offset,
+                appended_at,
+                bytes: bytes.to_vec(),
+            });
             records.extend(logged.take(count as usize).filter(|logged| logged.offset >= from).take(most - records.len()));
         }
     }

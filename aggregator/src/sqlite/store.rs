@@ -147,13 +147,7 @@ impl WindowStore for SqliteStore {
 }
 
 impl Snapshots for SqliteStore {
-    async fn save(
-        &self,
-        group: &str,
-        manifest: &Manifest,
-        changed: BTreeMap<String, Vec<u8>>,
-        ledger: &Ledger,
-    ) -> Result<(), StoreError> {
+    async fn save(&self, group: &str, manifest: &Manifest, changed: BTreeMap<String, Vec<u8>>, ledger: &Ledger) -> Result<(), StoreError> {
         let group = group.to_owned();
         let head = postcard::to_stdvec(&(manifest, ledger)).map_err(|error| StoreError::Unavailable(error.into()))?;
         let keys: Vec<String> = manifest.chunks.keys().cloned().collect();
@@ -195,7 +189,11 @@ fn apply(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
     put(&transaction, "latency", group, batch.latency.iter())?;
     put(&transaction, "candidates", group, batch.candidates.iter())?;
     put_facts(&transaction, batch)?;
-    batch.samples.iter().try_for_each(|row| put_sample(&transaction, group, row)).map_err(|cause| unfit_or_unavailable("samples", cause))?;
+    batch
+        .samples
+        .iter()
+        .try_for_each(|row| put_sample(&transaction, group, row))
+        .map_err(|cause| unfit_or_unavailable("samples", cause))?;
     transaction
         .execute(
             "INSERT INTO frontiers (log_group, ver, now_us, as_of_us) VALUES (?1, ?2, ?3, ?4)

@@ -89,7 +89,8 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
 }
 
 pub(crate) fn read_tokens(path: &std::path::Path) -> Result<Tokens, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read the tokens in {}: {error}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read the tokens in {}: {error}", path.display())))?;
     Tokens::read(&text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
@@ -202,7 +203,7 @@ fn refuse_to_move_the_past(new: &Catalogue, old: &Catalogue) -> Result<(), Failu
 }
 
 /// The engine as its last snapshot has it, or a new one that reads the log from its start.
-async fn restore(log: &SqliteLog, store: &SqliteStore) -> Result<(Engine, Start), Failure> {
+pub(crate) async fn restore(log: &SqliteLog, store: &SqliteStore) -> Result<(Engine, Start), Failure> {
     let settings = Settings { log_epoch: log.log_epoch(), retain: Retain::Horizon, pace: Pace::Live };
     let bounds = log.bounds().await?;
     if let Some(restored) = store.snapshot(GROUP).await? {

@@ -4,18 +4,23 @@ mod aggregate;
 mod catalogue_file;
 mod catalogue_watch;
 mod check;
+mod claim;
 mod draw;
 mod evidence;
+mod exclude;
 mod explain;
+mod fact;
+mod manual;
 mod probe;
 mod replay;
 mod run;
 mod shell;
+mod store;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// The lookout: supervises the service levels of a cloud region
 #[derive(Parser)]
@@ -30,9 +35,18 @@ enum Command {
     Run(run::Args),
     Probe(probe::Args),
     Aggregate(aggregate::Args),
+    Windows(store::Windows),
+    Report(store::Report),
+    Claim(claim::Args),
+    Exclude(exclude::Args),
     Check(check::Args),
     Explain(explain::Args),
     Replay(replay::Source),
+    Backup(store::Backup),
+    Restore(store::Restore),
+    Completions(manual::Completions),
+    /// Print the manual page
+    Man,
 }
 
 fn main() -> ExitCode {
@@ -40,6 +54,14 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Aggregate(args) => aggregate::run(&args),
+        Command::Windows(args) => store::windows(&args),
+        Command::Report(args) => store::report(&args),
+        Command::Claim(args) => claim::run(&args),
+        Command::Exclude(args) => exclude::run(&args),
+        Command::Backup(args) => store::backup(&args),
+        Command::Restore(args) => store::restore(&args),
+        Command::Completions(args) => manual::completions(&args, Cli::command()),
+        Command::Man => manual::man(Cli::command()),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(&args),

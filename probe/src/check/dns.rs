@@ -55,7 +55,8 @@ struct Dns {
 
 impl Block {
     fn question(&self) -> Result<Question, CheckError> {
-        let mut name = Name::from_str(&self.name).map_err(|error| CheckError::Shape(format!("`{}` is no domain name: {error}", self.name)))?;
+        let mut name =
+            Name::from_str(&self.name).map_err(|error| CheckError::Shape(format!("`{}` is no domain name: {error}", self.name)))?;
         name.set_fqdn(true);
         let record_type = RecordType::from_str(&self.record_type);
         let record_type = record_type.map_err(|_| CheckError::Shape(format!("`{}` is no type of DNS record", self.record_type)))?;

@@ -130,7 +130,9 @@ impl Block {
 
     fn expected_headers(&self) -> Result<Vec<(HeaderName, String)>, CheckError> {
         let expected = self.expect_headers.iter();
-        expected.map(|(name, text)| Ok((name.parse().map_err(|_| shape(format!("`{name}` is no name of a header")))?, text.clone()))).collect()
+        expected
+            .map(|(name, text)| Ok((name.parse().map_err(|_| shape(format!("`{name}` is no name of a header")))?, text.clone())))
+            .collect()
     }
 
     pub(super) fn validate(&self) -> Result<(), CheckError> {
@@ -150,7 +152,8 @@ impl Block {
         headers.insert(HOST, address.authority);
         if let Some(bearer) = &self.bearer {
             let secret = bearer.read()?;
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.reveal())).map_err(|_| shape("the bearer token cannot be sent"))?;
+            let mut value =
+                HeaderValue::from_str(&format!("Bearer {}", secret.reveal())).map_err(|_| shape("the bearer token cannot be sent"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -196,7 +199,12 @@ impl Http {
         }
     }
 
-    async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<(), Finding> {
+    async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        attempt: &Attempt<'_>,
+        trace: &mut Trace,
+    ) -> Result<(), Finding> {
         trace.begin(Phase::Processing);
         let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = shaken.map_err(|error| http_fault(&error))?;

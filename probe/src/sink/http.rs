@@ -121,7 +121,8 @@ impl HttpSink {
             }
             status => return Err(SinkError::Unavailable(format!("{status}: {}", said()))),
         }
-        let answer: Answer = serde_json::from_slice(&answer).map_err(|_| SinkError::Unavailable("the answer is not an ingest's".to_owned()))?;
+        let answer: Answer =
+            serde_json::from_slice(&answer).map_err(|_| SinkError::Unavailable("the answer is not an ingest's".to_owned()))?;
         Ok(Acknowledged { appended_at: Time::from_us(answer.appended_at_us) })
     }
 }

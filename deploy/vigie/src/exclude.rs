@@ -1,0 +1,138 @@
+//! `vigie exclude`: approved periods that do not count (SPEC §6).
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+use vigie_contract::record::Record;
+use vigie_contract::{Exclusion, ExclusionId, ExclusionKind, ServiceId};
+
+use crate::fact::{Appending, Desk, check, instant};
+use crate::shell::{self, Failure};
+
+/// Record a period that does not count, or take it back
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Approve an exclusion, or a new revision of it
+    Approve(Approve),
+    /// Withdraw an exclusion: it counts no more
+    Withdraw(Withdraw),
+}
+
+#[derive(clap::Args)]
+struct Approve {
+    /// Its name: the change, ticket or notice
+    #[arg(long, value_name = "ID")]
+    id: String,
+    /// Why it does not count; the indicator must allow it
+    #[arg(long, value_parser = PossibleValuesParser::new(ExclusionKind::ALL.map(ExclusionKind::as_str)))]
+    kind: String,
+    /// For which services; those above them are not meant unless named
+    #[arg(long = "service", value_name = "SERVICE", required = true)]
+    services: Vec<String>,
+    /// From when
+    #[arg(long, value_name = "TIME")]
+    start: String,
+    /// Until when
+    #[arg(long, value_name = "TIME")]
+    end: String,
+    /// Who approves it
+    #[arg(long, value_name = "NAME")]
+    approved_by: String,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// When customers were told, to be shown
+    #[arg(long, value_name = "TIME")]
+    announced_at: Option<String>,
+    /// Who decides that a maintenance counts although it is recorded after its start
+    #[arg(long, value_name = "NAME")]
+    override_by: Option<String>,
+    #[command(flatten)]
+    appending: Appending,
+}
+
+#[derive(clap::Args)]
+struct Withdraw {
+    /// Its name
+    #[arg(long, value_name = "ID")]
+    id: String,
+    /// Who withdraws it
+    #[arg(long, value_name = "NAME")]
+    approved_by: String,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    appending: Appending,
+}
+
+pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
+    shell::run(async {
+        match &args.command {
+            Command::Approve(args) => approve(args).await,
+            Command::Withdraw(args) => withdraw(args).await,
+        }
+    })
+}
+
+fn known(desk: &Desk, id: &str) -> Option<Exclusion> {
+    let mut highest = desk.engine.exclusions().filter_map(|revisions| revisions.values().next_back());
+    highest.find(|revision| revision.exclusion.id.as_str() == id).map(|revision| revision.exclusion.clone())
+}
+
+async fn approve(args: &Approve) -> Result<(), Failure> {
+    let desk = Desk::open(&args.appending.data).await?;
+    let kind = ExclusionKind::ALL.into_iter().find(|kind| kind.as_str() == args.kind);
+    let exclusion = Exclusion {
+        id: ExclusionId::from(args.id.as_str()),
+        rev: known(&desk, &args.id).map_or(1, |known| known.rev + 1),
+        kind: kind.ok_or_else(|| Failure::new(format!("there is no kind `{}`", args.kind)))?,
+        services: args.services.iter().map(|service| ServiceId::from(service.as_str())).collect(),
+        start: instant("start", &args.start)?,
+        end: instant("end", &args.end)?,
+        announced_at: args.announced_at.as_deref().map(|text| instant("announced-at", text)).transpose()?,
+        state: "approved".to_owned(),
+        override_by: args.override_by.clone(),
+        approved_by: Some(args.approved_by.clone()),
+        reason: Some(args.reason.clone()),
+    };
+    let mut notes = services_above(&desk, &exclusion.services);
+    notes.extend(not_allowed(&desk, &exclusion));
+    let record = Record::Exclusion(exclusion);
+    check(&record)?;
+    desk.append(&record, &notes, args.appending.yes).await.map(|_| ())
+}
+
+async fn withdraw(args: &Withdraw) -> Result<(), Failure> {
+    let desk = Desk::open(&args.appending.data).await?;
+    let known = known(&desk, &args.id).ok_or_else(|| Failure::new(format!("there is no exclusion {}", args.id)))?;
+    let (approved_by, reason) = (Some(args.approved_by.clone()), Some(args.reason.clone()));
+    let record = Record::Exclusion(Exclusion { rev: known.rev + 1, state: "withdrawn".to_owned(), approved_by, reason, ..known });
+    desk.append(&record, &[], args.appending.yes).await.map(|_| ())
+}
+
+/// The services that need an excluded one and were not named: their time still counts.
+fn services_above(desk: &Desk, named: &[ServiceId]) -> Vec<String> {
+    let Some(catalogue) = desk.engine.catalogue() else { return Vec::new() };
+    let is_named = |service: usize| named.contains(&catalogue.services[service].id);
+    let above = (0..catalogue.services.len()).filter(|&service| !is_named(service));
+    let above = above.filter(|&service| catalogue.reach(service).into_iter().any(is_named));
+    above.map(|service| format!("{} needs it and was not named: its time still counts", catalogue.services[service].id)).collect()
+}
+
+/// The services whose indicator does not allow this kind.
+fn not_allowed(desk: &Desk, exclusion: &Exclusion) -> Vec<String> {
+    let Some(catalogue) = desk.engine.catalogue() else { return Vec::new() };
+    let named = catalogue.services.iter().enumerate().filter(|(_, service)| exclusion.services.contains(&service.id));
+    let refused = named.filter(|(ix, _)| !desk.engine.allowed_exclusions(*ix, exclusion.start).contains(&exclusion.kind));
+    refused
+        .map(|(_, service)| format!("the indicator of {} does not allow {}: nothing is taken off", service.id, exclusion.kind.as_str()))
+        .collect()
+}

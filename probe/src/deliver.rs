@@ -139,12 +139,15 @@ impl Delivery {
             let (on_disk, in_memory): (Vec<_>, Vec<_>) = batch.into_iter().partition(|(position, _)| position.is_some());
             on_disk.iter().for_each(|waiting| self.give_up(waiting));
             // What no disk has is tried again from here.
-            let mut live = lock(&self.live);
-            in_memory.into_iter().rev().for_each(|waiting| live.push_front(waiting));
-            drop(live);
+            self.put_back(in_memory);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    fn put_back(&self, batch: Vec<Waiting>) {
+        let mut live = lock(&self.live);
+        batch.into_iter().rev().for_each(|waiting| live.push_front(waiting));
     }
 
     /// The backlog lane: what earlier processes and longer cuts left, until the task is dropped.

@@ -40,9 +40,8 @@ pub(crate) async fn ask(source: Source, server: SocketAddr, question: &Question,
                 // Late answers to earlier questions, and forgeries, are not ours.
                 match Message::from_vec(&buffer[..length]) {
                     Ok(answer) if answers(&answer, id, question) => return Ok(answer),
-                    Ok(_) => {}
                     Err(_) if buffer[..length].starts_with(&id.to_be_bytes()) => return Err(Finding::Fail(Reason::Protocol)),
-                    Err(_) => {}
+                    Ok(_) | Err(_) => {}
                 }
             }
         });

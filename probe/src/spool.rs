@@ -321,7 +321,7 @@ fn recover(path: &Path) -> io::Result<Segment> {
     }
     let mut delivered = Ranges::default();
     for range in fs::read(path.with_extension("delivered")).unwrap_or_default().chunks_exact(8) {
-        let bound = |at: usize| range[at..at + 4].try_into().map(u32::from_le_bytes).unwrap_or(0).min(count);
+        let bound = |at: usize| range[at..at + 4].try_into().map_or(0, u32::from_le_bytes).min(count);
         if bound(0) < bound(4) {
             delivered.insert(bound(0), bound(4));
         }

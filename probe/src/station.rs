@@ -65,6 +65,9 @@ struct Watched {
     credit: Cell<f32>,
 }
 
+/// What to measure, and until when that holds.
+type Prepared = (Vec<Rc<Watched>>, Option<Time>);
+
 /// A due slot of a target; the epoch tells whether the schedule still means it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
@@ -181,12 +184,7 @@ impl Station {
     }
 
     /// The targets to measure from `wall` on; those that do not change keep their counts and what is in flight.
-    fn prepare(
-        &self,
-        catalogue: &Catalogue,
-        old: &[Rc<Watched>],
-        wall: Time,
-    ) -> Result<(Vec<Rc<Watched>>, Option<Time>), Vec<Unmeasurable>> {
+    fn prepare(&self, catalogue: &Catalogue, old: &[Rc<Watched>], wall: Time) -> Result<Prepared, Vec<Unmeasurable>> {
         let plan = plan::of(catalogue, &self.vantage, wall);
         let known: HashMap<&TargetId, &Rc<Watched>> = old.iter().map(|watched| (&watched.assignment.target, watched)).collect();
         let mut problems = Vec::new();

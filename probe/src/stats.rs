@@ -144,7 +144,7 @@ impl Noise {
 
 /// The figures, shared between the schedule, the delivery and the scrape.
 #[derive(Clone, Debug, Default)]
-pub struct Stats(Arc<Mutex<Figures>>);
+pub(crate) struct Stats(Arc<Mutex<Figures>>);
 
 impl Stats {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Figures> {

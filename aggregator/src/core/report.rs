@@ -71,7 +71,9 @@ impl Engine {
             let (service, opened_us) = (catalogue.services[service].id.clone(), candidate.opened.us());
             CandidateLine { claim: candidate.claim, service, opened_us, advice }
         };
-        self.with_view(service, |view| view.candidates()).unwrap_or_default().into_iter().map(line).collect()
+        #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is not general enough in its lifetime")]
+        let candidates = self.with_view(service, |view| view.candidates());
+        candidates.unwrap_or_default().into_iter().map(line).collect()
     }
 
     /// The accounts of a service, by month.

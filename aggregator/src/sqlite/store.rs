@@ -71,7 +71,7 @@ impl SqliteStore {
         let sql = sql.to_owned();
         self.work(move |connection| {
             let mut select = connection.prepare_cached(&sql)?;
-            let names: Vec<String> = select.column_names().into_iter().map(str::to_owned).collect();
+            let names: Vec<String> = select.column_names().map(str::to_owned).collect();
             let arguments: Vec<Bound> = arguments.into_iter().map(Bound).collect();
             let rows = select.query_map(rusqlite::params_from_iter(arguments), |row| {
                 names.iter().enumerate().map(|(place, name)| Ok((name.clone(), json(name, row.get_ref(place)?)))).collect()
@@ -208,9 +208,8 @@ fn apply(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
 /// Inserts rows whose fields are named as the columns.
 fn put<R: Serialize>(connection: &Connection, table: &'static str, group: &str, rows: impl Iterator<Item = R>) -> Result<(), StoreError> {
     for row in rows {
-        let fields = match serde_json::to_value(&row) {
-            Ok(Value::Object(fields)) => fields,
-            _ => return Err(StoreError::Unfit { table, cause: "a row is not an object".into() }),
+        let Ok(Value::Object(fields)) = serde_json::to_value(&row) else {
+            return Err(StoreError::Unfit { table, cause: "a row is not an object".into() });
         };
         insert(connection, table, group, fields).map_err(|cause| unfit_or_unavailable(table, cause))?;
     }

@@ -93,8 +93,8 @@ fn check_against_says_what_changes_and_from_when() {
     let dir = tempfile::tempdir().unwrap();
     let base = "[[vantage]]\nid = \"v\"\nanchors = [\"a\", \"b\"]\n[[indicator]]\nid = \"I\"\nobjective = 99\n".to_owned()
         + "[[service]]\nid = \"s\"\nindicator = \"I\"\nneeds = { all = [\"a\", \"b\"] }\nsince = 2026-01-01T00:00:00Z\n"
-        + "[[target]]\nid = \"a\"\nvantages = [\"v\"]\nperiod = \"10s\"\ntimeout = \"2s\"\ncheck = { kind = \"tcp\", outside = true }\n"
-        + "[[target]]\nid = \"b\"\nvantages = [\"v\"]\nperiod = \"10s\"\ntimeout = \"2s\"\ncheck = { kind = \"tcp\" }\n";
+        + "[[target]]\nid = \"a\"\nvantages = [\"v\"]\nperiod = \"10s\"\ntimeout = \"2s\"\ncheck = { kind = \"tcp\", address = \"192.0.2.1:443\", outside = true }\n"
+        + "[[target]]\nid = \"b\"\nvantages = [\"v\"]\nperiod = \"10s\"\ntimeout = \"2s\"\ncheck = { kind = \"tcp\", address = \"192.0.2.2:443\" }\n";
     let told = |new: &str| {
         let (old, new) = (written(&dir, "old.toml", &base), written(&dir, "new.toml", new));
         let output = vigie(&["check", new.to_str().unwrap(), "--against", old.to_str().unwrap()]);

@@ -157,10 +157,7 @@ impl Block {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let tls = match address.is_tls {
-            true => Some((net.trust(self.ca.as_deref())?, address.host.server_name()?)),
-            false => None,
-        };
+        let tls = if address.is_tls { Some((net.trust(self.ca.as_deref())?, address.host.server_name()?)) } else { None };
         let (host, port) = self.connect.as_deref().map(Host::with_port).transpose()?.unwrap_or((address.host, address.port));
         Ok(Http {
             host,

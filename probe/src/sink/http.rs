@@ -60,10 +60,7 @@ impl HttpSink {
         let base = uri.path().trim_end_matches('/');
         let mut token = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(|_| wrong("cannot be given the token"))?;
         token.set_sensitive(true);
-        let tls = match is_tls {
-            true => Some((trust(ca)?, Host::parse(authority.host())?.server_name()?)),
-            false => None,
-        };
+        let tls = if is_tls { Some((trust(ca)?, Host::parse(authority.host())?.server_name()?)) } else { None };
         Ok(Self {
             host: authority.host().trim_matches(['[', ']']).to_owned(),
             port: authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
         let listener = shell::listen(&args.serving).await?;
         let (watch, first) = Watch::start(&args.region.catalogue)?;
-        let stop = shell::stop_signal(&args.serving)?;
+        let stop = shell::stop_signal(args.serving.stop_on_eof)?;
         let aggregator = Aggregator::start(&args.region, stop.clone()).await?;
         aggregator.adopt(&first).await?;
         let api = aggregator.api(tokens, args.region.notice());

@@ -5,6 +5,7 @@ mod catalogue_file;
 mod catalogue_watch;
 mod check;
 mod claim;
+mod demo;
 mod draw;
 mod evidence;
 mod exclude;
@@ -32,6 +33,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
+    #[command(hide = true)]
+    DemoServer(demo::server::Args),
     Run(run::Args),
     Probe(probe::Args),
     Aggregate(aggregate::Args),
@@ -51,6 +55,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::DemoServer(args) => demo::server::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Aggregate(args) => aggregate::run(&args),

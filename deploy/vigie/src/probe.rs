@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         let sink = Arc::new(HttpSink::new(&args.aggregator, &token.read()?, args.ca.as_deref())?);
         let listener = shell::listen(&args.serving).await?;
         let (mut watch, first) = Watch::start(&args.catalogue)?;
-        let stop = shell::stop_signal(&args.serving)?;
+        let stop = shell::stop_signal(args.serving.stop_on_eof)?;
         let probe = start(&args.vantage, &args.measuring, &first.catalogue, sink).await?;
         tracing::info!("http://{} answers", listener.local_addr()?);
         let server = axum::serve(listener, router(probe.view())).with_graceful_shutdown(shell::stopped(stop.clone()));

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
             (None, [only]) => only,
             (None, several) => return Err(Failure::new(format!("which vantage is this? Give --vantage one of {}", several.join(", ")))),
         };
-        let stop = shell::stop_signal(&args.serving)?;
+        let stop = shell::stop_signal(args.serving.stop_on_eof)?;
         // The fold ends after the probe: its last samples are still folded.
         let (end_fold, fold_ends) = tokio::sync::watch::channel(false);
         let aggregator = Aggregator::start(&args.region, fold_ends).await?;

@@ -48,7 +48,16 @@ pub(crate) struct Serving {
 
 /// Runs a program to its end: its exit status, and on standard error why it failed.
 pub(crate) fn run(program: impl Future<Output = Result<(), Failure>>) -> io::Result<ExitCode> {
-    let filter = Targets::new().with_default(LevelFilter::INFO);
+    run_with(LevelFilter::INFO, program)
+}
+
+/// The same for a program that talks to a person: only what is wrong is logged.
+pub(crate) fn run_quietly(program: impl Future<Output = Result<(), Failure>>) -> io::Result<ExitCode> {
+    run_with(LevelFilter::WARN, program)
+}
+
+fn run_with(level: LevelFilter, program: impl Future<Output = Result<(), Failure>>) -> io::Result<ExitCode> {
+    let filter = Targets::new().with_default(level);
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false).with_target(false);
     // Set already only in tests that run programs in one process.
     let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
@@ -63,10 +72,11 @@ pub(crate) fn run(program: impl Future<Output = Result<(), Failure>>) -> io::Res
 }
 
 /// Becomes true when the program is asked to end.
-pub(crate) fn stop_signal(serving: &Serving) -> Result<watch::Receiver<bool>, Failure> {
+pub(crate) fn stop_signal(stop_on_eof: bool) -> Result<watch::Receiver<bool>, Failure> {
     let (stop, stopped) = watch::channel(false);
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    if serving.stop_on_eof {
+    if stop_on_eof {
+        die_with_parent();
         let stop = stop.clone();
         // A read of standard input cannot be cancelled: it has a thread of its own, which ends with the process.
         std::thread::spawn(move || {
@@ -84,6 +94,12 @@ pub(crate) fn stop_signal(serving: &Serving) -> Result<watch::Receiver<bool>, Fa
     Ok(stopped)
 }
 
+/// Does not outlive the program that started this one, even while it is stopped by a signal.
+pub(crate) fn die_with_parent() {
+    // Where the system cannot promise it, the end of standard input is the sign.
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+}
+
 /// Waits until `stop` is true.
 pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that nobody can stop us any more.
@@ -92,7 +108,11 @@ pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
 
 /// Takes the port, or says how to choose another.
 pub(crate) async fn listen(serving: &Serving) -> Result<TcpListener, Failure> {
-    let address = serving.listen;
+    listen_on(serving.listen).await
+}
+
+/// The same for an address.
+pub(crate) async fn listen_on(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address)
         .await
         .map_err(|error| Failure::new(format!("cannot listen on {address}: {error}; give --listen another address, such as 127.0.0.1:0")))

@@ -1,0 +1,255 @@
+//! `vigie demo`: a region on this machine, incidents that really happen in it, and truth beside what was derived.
+
+mod catalogue;
+mod client;
+mod region;
+mod screen;
+mod script;
+pub(crate) mod server;
+mod uplink;
+mod verdict;
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use vigie_contract::Span;
+
+use self::catalogue::{PERIOD, SETTLE, STABLE_UP, TIMEOUT};
+use self::region::Region;
+use self::screen::Screen;
+use self::verdict::{Incident, Window};
+use crate::shell::{self, Failure};
+
+/// Where the page is, unless somebody else is there.
+const USUAL_PORT: u16 = 8420;
+/// How long services may take to be seen for the first time.
+const FIRST_SIGHT: Duration = Duration::from_secs(30);
+/// How often the API is asked for what is new.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long the region runs in peace between two rounds.
+const PEACE: Duration = Duration::from_secs(20);
+
+/// Run a region on this machine: real probes, real servers, incidents, and the outage windows that follow
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// End after this time with truth beside what was derived, and status 1 if any of it is wrong; without it, on Ctrl-C
+    #[arg(long = "for", value_name = "DURATION", value_parser = length)]
+    length: Option<Duration>,
+    /// Address of the page, the API and the metrics; without it 127.0.0.1:8420, or a free port if that one is taken
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+/// What a round takes: the script, and the time until its last window is closed.
+fn round_length() -> Duration {
+    let closing = STABLE_UP + SETTLE + PERIOD + PERIOD + TIMEOUT;
+    script::LENGTH + Duration::from_micros(closing.us().unsigned_abs())
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let span = Span::parse(text).map_err(|error| format!("{error}; write 120s or 5m"))?;
+    let least = round_length() + FIRST_SIGHT;
+    let length = Duration::from_micros(span.us().unsigned_abs());
+    if length < least { Err(format!("one round of incidents takes {} s: give it at least that", least.as_secs())) } else { Ok(length) }
+}
+
+pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
+    let mut is_right = true;
+    let ran = shell::run_quietly(async {
+        let stop = shell::stop_signal(false)?;
+        is_right = demo(args, stop).await?;
+        Ok(())
+    })?;
+    Ok(if is_right { ran } else { ExitCode::from(1) })
+}
+
+/// Whether all that was derived is right.
+async fn demo(args: &Args, stop: watch::Receiver<bool>) -> Result<bool, Failure> {
+    let screen = Screen::new();
+    let dir = Workplace::make()?;
+    let listen = choose_port(args.listen).await?;
+    screen.say("starting twelve servers, three probes and an aggregator");
+    let notice = notice();
+    let mut region = tokio::select! {
+        region = Region::start(&dir.0, listen, &notice) => region?,
+        () = shell::stopped(stop.clone()) => return Ok(true),
+    };
+    for service in &region.machine {
+        screen.say(&format!("this machine's own {} is supervised, too", service.name));
+    }
+    screen.say(&format!("the page: http://{listen}/   (Ctrl-C ends the demo)"));
+    let mut incidents = Vec::new();
+    let ended = tokio::select! {
+        ended = rounds(&region, &screen, args.length, &mut incidents) => ended,
+        () = shell::stopped(stop) => Ok(()),
+    };
+    let windows = windows(listen).await;
+    if let Some(casualty) = region.casualty() {
+        screen.say(&casualty);
+    }
+    region.stop().await;
+    ended?;
+    let rows = verdict::judge(&incidents, &settled(windows?, &incidents, args.length.is_some()));
+    if !rows.is_empty() {
+        write!(io::stdout().lock(), "\n{}", verdict::table(&rows))?;
+    }
+    Ok(rows.iter().all(|row| row.is_right))
+}
+
+fn notice() -> String {
+    format!("Demo / démonstration : period {PERIOD}, timeout {TIMEOUT}, stable_up {STABLE_UP}, settle {SETTLE}")
+}
+
+/// Rounds of incidents, until time is up or for ever.
+async fn rounds(region: &Region, screen: &Screen, length: Option<Duration>, incidents: &mut Vec<Incident>) -> Result<(), Failure> {
+    let end = length.map(|length| Instant::now() + length);
+    wait_until_all_is_seen(region, screen).await?;
+    for round in 1.. {
+        if end.is_some_and(|end| Instant::now() + round_length() > end) {
+            break;
+        }
+        tokio::select! {
+            played = play(region, screen, round) => incidents.extend(played?),
+            failure = show_windows(region, screen) => return Err(failure),
+        }
+        tokio::select! {
+            () = sleep(PEACE), if end.is_none() => {}
+            () = sleep(Duration::ZERO), if end.is_some() => {}
+            failure = show_windows(region, screen) => return Err(failure),
+        }
+    }
+    if let Some(end) = end {
+        screen.say("the script has ended; the region runs on in peace");
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => {}
+            failure = show_windows(region, screen) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
+/// One round, until the last of its windows is closed.
+async fn play(region: &Region, screen: &Screen, round: u32) -> Result<Vec<Incident>, Failure> {
+    let incidents = script::play(region, screen, round).await?;
+    let Some(last) = script::last_instant(&incidents) else { return Ok(incidents) };
+    let closed = last + STABLE_UP + PERIOD + PERIOD + TIMEOUT;
+    while vigie_aggregator::clock::wall_now() < closed + SETTLE + Span::from_secs(1) {
+        sleep(LOOK).await;
+    }
+    Ok(incidents)
+}
+
+async fn wait_until_all_is_seen(region: &Region, screen: &Screen) -> Result<(), Failure> {
+    let until = Instant::now() + FIRST_SIGHT;
+    loop {
+        let status = client::get_json(region.listen, "/api/v1/services").await?;
+        let services = status["services"].as_array().cloned().unwrap_or_default();
+        let unseen: Vec<_> =
+            services.iter().filter(|service| service["state"] != "up").filter_map(|service| service["id"].as_str()).collect();
+        if !services.is_empty() && unseen.is_empty() {
+            screen.say(&format!("all {} services are up: the script begins", services.len()));
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(Failure::new(format!("not up after {} s: {}", FIRST_SIGHT.as_secs(), unseen.join(", "))));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Tells of every new window; ends only if the API does not answer any more.
+async fn show_windows(region: &Region, screen: &Screen) -> Failure {
+    loop {
+        match windows(region.listen).await {
+            Ok(windows) => screen.show(&windows),
+            Err(failure) => return failure,
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn windows(listen: SocketAddr) -> Result<Vec<Window>, Failure> {
+    let answer = client::get_json(listen, "/api/v1/windows").await?;
+    Ok(serde_json::from_value(answer["windows"].clone())?)
+}
+
+/// The windows to judge: whoever ended the demo in the middle of a round has seen its beginning only, and no verdict is made of that.
+fn settled(windows: Vec<Window>, incidents: &[Incident], is_whole: bool) -> Vec<Window> {
+    let end = script::last_instant(incidents);
+    let belongs = |window: &Window| is_whole || end.is_some_and(|end| window.onset_us <= end.us());
+    windows.into_iter().filter(belongs).collect()
+}
+
+/// The address of the page: the one that was asked for, or the usual one, or any.
+async fn choose_port(asked: Option<SocketAddr>) -> Result<SocketAddr, Failure> {
+    if let Some(asked) = asked {
+        return shell::listen_on(asked).await?.local_addr().map_err(Failure::from);
+    }
+    for port in [USUAL_PORT, 0] {
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    Err(Failure::new("no port is free on 127.0.0.1"))
+}
+
+/// Where the demo's files are: a directory of its own that goes with it.
+struct Workplace(PathBuf);
+
+const PREFIX: &str = "vigie-demo-";
+
+impl Workplace {
+    fn make() -> Result<Self, Failure> {
+        let temporary = std::env::temp_dir();
+        tidy(&temporary);
+        let path = temporary.join(format!("{PREFIX}{}", std::process::id()));
+        fs::create_dir(&path)
+            .map_err(|error| Failure::new(format!("cannot make {}: {error}; set TMPDIR to a directory with room", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes what demos left behind that were killed.
+fn tidy(temporary: &Path) {
+    for entry in fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demo_that_is_too_short_says_how_long_it_takes() {
+        assert_eq!(length("120s"), Ok(Duration::from_secs(120)));
+        assert!(length("30s").unwrap_err().contains("at least"));
+        assert!(length("soon").is_err());
+    }
+
+    #[test]
+    fn what_a_killed_demo_left_is_removed_and_what_a_running_one_has_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dead, own) = (dir.path().join(format!("{PREFIX}4294967294")), dir.path().join(format!("{PREFIX}{}", std::process::id())));
+        [&dead, &own].iter().for_each(|path| fs::create_dir(path).unwrap());
+        tidy(dir.path());
+        assert!(!dead.exists() && own.exists());
+    }
+}

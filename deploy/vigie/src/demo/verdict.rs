@@ -1,0 +1,199 @@
+//! Truth beside what was derived: the demo's table, and whether all of it is right.
+
+use std::fmt::Write;
+
+use serde::Deserialize;
+use vigie_contract::{Span, Time};
+
+use super::catalogue::{PERIOD, TIMEOUT};
+
+/// What an incident of the script really was, and what must therefore have been derived.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Truth {
+    /// A service was out of order in `[from, to)`.
+    Outage { service: &'static str, from: Time, to: Time },
+    /// The same, and a customer had noticed at `opened` already.
+    Claimed { service: &'static str, opened: Time, from: Time, to: Time },
+    /// No outage, however it may look: `recognized` says what shows that vigie saw what it was, or `None` if nothing does.
+    Harmless { recognized: Option<String> },
+}
+
+/// An incident of the script.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Incident {
+    pub(super) name: &'static str,
+    pub(super) truth: Truth,
+}
+
+/// What the demo reads of a window, as the API gives it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(super) struct Window {
+    pub(super) id: String,
+    pub(super) service: String,
+    pub(super) onset_us: i64,
+    pub(super) end_us: Option<i64>,
+    pub(super) first_failed_us: Option<i64>,
+}
+
+/// A line of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    name: String,
+    truth: String,
+    derived: String,
+    pub(super) is_right: bool,
+}
+
+/// One row for each incident, and one for every window that no incident caused.
+pub(super) fn judge(incidents: &[Incident], windows: &[Window]) -> Vec<Row> {
+    let mut rows: Vec<Row> = incidents.iter().map(|incident| judge_one(incident, windows)).collect();
+    let is_caused = |window: &&Window| incidents.iter().any(|incident| belongs(window, &incident.truth));
+    rows.extend(windows.iter().filter(|window| !is_caused(window)).map(|window| Row {
+        name: "nothing".to_owned(),
+        truth: "no incident".to_owned(),
+        derived: format!("{} {}", window.service, in_words(window)),
+        is_right: false,
+    }));
+    rows
+}
+
+/// Whether a window is close enough to an incident to be its doing.
+fn belongs(window: &Window, truth: &Truth) -> bool {
+    let near = |service: &str, from: Time, to: Time| {
+        let slack = PERIOD + PERIOD + TIMEOUT;
+        let end = window.end_us.map_or(Time::FOREVER, Time::from_us);
+        window.service == service && Time::from_us(window.onset_us) < to + slack && end > from - slack
+    };
+    match *truth {
+        Truth::Outage { service, from, to } => near(service, from, to),
+        Truth::Claimed { service, opened, to, .. } => near(service, opened, to),
+        Truth::Harmless { .. } => false,
+    }
+}
+
+fn judge_one(incident: &Incident, windows: &[Window]) -> Row {
+    let row = |truth, derived, is_right| Row { name: incident.name.to_owned(), truth, derived, is_right };
+    let found: Vec<&Window> = windows.iter().filter(|window| belongs(window, &incident.truth)).collect();
+    let derived = match found.as_slice() {
+        [] => "no window".to_owned(),
+        [one] => in_words(one),
+        several => format!("{} windows", several.len()),
+    };
+    match &incident.truth {
+        Truth::Outage { from, to, .. } => {
+            let is_right = matches!(found.as_slice(), [one] if begins_right(one, *from) && ends_right(one, *to));
+            row(format!("down {}", interval(*from, Some(*to))), derived, is_right)
+        }
+        Truth::Claimed { opened, to, from, .. } => {
+            // Exactly when the ticket says; what supervision saw first stays visible beside it.
+            let first_failed = |window: &Window| window.first_failed_us.map(Time::from_us);
+            let is_right = matches!(found.as_slice(), [one] if one.onset_us == opened.us() && ends_right(one, *to)
+                && first_failed(one).is_some_and(|first| is_onset_of(first, *from)));
+            row(format!("ticket {}, down {}", clock(*opened), interval(*from, Some(*to))), derived, is_right)
+        }
+        Truth::Harmless { recognized } => {
+            let derived = recognized.clone().unwrap_or_else(|| "nothing of it was seen".to_owned());
+            row("no outage".to_owned(), derived, recognized.is_some())
+        }
+    }
+}
+
+/// A request in flight may be the first to fail.
+fn is_onset_of(onset: Time, from: Time) -> bool {
+    from - TIMEOUT <= onset && onset <= from + PERIOD + TIMEOUT
+}
+
+fn begins_right(window: &Window, from: Time) -> bool {
+    is_onset_of(Time::from_us(window.onset_us), from)
+}
+
+fn ends_right(window: &Window, to: Time) -> bool {
+    window.end_us.map(Time::from_us).is_some_and(|end| to <= end && end <= to + PERIOD + TIMEOUT)
+}
+
+fn in_words(window: &Window) -> String {
+    format!("window {}", interval(Time::from_us(window.onset_us), window.end_us.map(Time::from_us)))
+}
+
+fn interval(from: Time, to: Option<Time>) -> String {
+    match to {
+        Some(to) => format!("{} … {} ({})", clock(from), clock(to), seconds(to - from)),
+        None => format!("{} … open", clock(from)),
+    }
+}
+
+/// Time of day in UTC, to the millisecond.
+pub(super) fn clock(time: Time) -> String {
+    let ms = time.us().rem_euclid(Span::DAY.us()) / 1_000;
+    format!("{:02}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000)
+}
+
+fn seconds(span: Span) -> String {
+    format!("{}.{:03} s", span.us() / 1_000_000, span.us() / 1_000 % 1_000)
+}
+
+/// The table, with a heading.
+pub(super) fn table(rows: &[Row]) -> String {
+    let heading = ["incident", "truth (UTC)", "derived (UTC)", ""].map(str::to_owned);
+    let word = |is_right| if is_right { "right" } else { "WRONG" };
+    let cells = rows.iter().map(|row| [row.name.clone(), row.truth.clone(), row.derived.clone(), word(row.is_right).to_owned()]);
+    let lines: Vec<[String; 4]> = std::iter::once(heading).chain(cells).collect();
+    let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for line in &lines {
+        let [name, truth, derived, verdict] = line;
+        let _ = writeln!(text, "  {name:0$}  {truth:1$}  {derived:2$}  {verdict}", width(0), width(1), width(2));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(service: &str, onset_us: i64, end_us: Option<i64>) -> Window {
+        Window { id: "w".to_owned(), service: service.to_owned(), onset_us, end_us, first_failed_us: Some(onset_us) }
+    }
+
+    const FROM: i64 = 100_000_000;
+    const TO: i64 = 110_000_000;
+
+    fn outage() -> Incident {
+        let (from, to) = (Time::from_us(FROM), Time::from_us(TO));
+        Incident { name: "outage", truth: Truth::Outage { service: "web", from, to } }
+    }
+
+    fn verdicts(windows: &[Window]) -> Vec<bool> {
+        judge(&[outage()], windows).iter().map(|row| row.is_right).collect()
+    }
+
+    #[test]
+    fn an_onset_within_a_period_and_two_timeouts_is_right_and_no_other() {
+        let (period, timeout) = (PERIOD.us(), TIMEOUT.us());
+        assert_eq!(verdicts(&[window("web", FROM - timeout, Some(TO))]), [true]);
+        assert_eq!(verdicts(&[window("web", FROM + period + timeout, Some(TO + period + timeout))]), [true]);
+        assert_eq!(verdicts(&[window("web", FROM - timeout - 1, Some(TO))]), [false]);
+        assert_eq!(verdicts(&[window("web", FROM, Some(TO - 1))]), [false]);
+        assert_eq!(verdicts(&[window("web", FROM, Some(TO + period + timeout + 1))]), [false]);
+        assert_eq!(verdicts(&[window("web", FROM, None)]), [false]);
+    }
+
+    #[test]
+    fn a_missing_a_torn_and_an_invented_window_are_wrong() {
+        assert_eq!(verdicts(&[]), [false]);
+        assert_eq!(verdicts(&[window("web", FROM, Some(FROM + 1)), window("web", TO - 1, Some(TO))]), [false]);
+        assert_eq!(verdicts(&[window("web", FROM, Some(TO)), window("api", FROM, Some(TO))]), [true, false]);
+        assert_eq!(verdicts(&[window("web", FROM, Some(TO)), window("web", FROM + 60_000_000, Some(TO + 60_000_000))]), [true, false]);
+    }
+
+    #[test]
+    fn a_ticket_is_the_onset_to_the_microsecond() {
+        let (opened, from, to) = (Time::from_us(FROM - 7_000_000), Time::from_us(FROM), Time::from_us(TO));
+        let incident = Incident { name: "ticket", truth: Truth::Claimed { service: "web", opened, from, to } };
+        let mut derived = window("web", opened.us(), Some(TO));
+        derived.first_failed_us = Some(FROM);
+        assert!(judge(std::slice::from_ref(&incident), std::slice::from_ref(&derived))[0].is_right);
+        derived.onset_us += 1;
+        assert!(!judge(&[incident], &[derived])[0].is_right);
+    }
+}

@@ -5,11 +5,8 @@ use vigie_contract::Reason;
 
 use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
 use crate::clock::span;
-use crate::icmp::EchoOutcome;
+use crate::icmp::Echo;
 use crate::net::Host;
-
-/// What an echo carries beyond its headers: as `ping` does.
-const PAYLOAD_BYTES: usize = 56;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,20 +45,17 @@ impl Icmp {
         let Ok(pinger) = &attempt.net.pinger else { return Err(Finding::Void(Reason::Internal)) };
         let ip = attempt.net.resolve(&self.host, trace).await?;
         trace.begin(Phase::Rtt);
-        let echo = pinger.echo(ip, PAYLOAD_BYTES, attempt.deadline).await;
-        trace.facts.hop_limit = echo.hop_limit;
-        match echo.outcome {
-            EchoOutcome::Replied => {
-                if let Some(rtt) = echo.rtt {
-                    trace.close(crate::clock::now());
-                    trace.set(Phase::Rtt, span(rtt));
-                    trace.latency = Some(span(rtt));
-                }
+        match pinger.echo(ip, attempt.deadline).await {
+            Echo::Replied { rtt, hop_limit } => {
+                trace.close(crate::clock::now());
+                trace.set(Phase::Rtt, span(rtt));
+                trace.latency = Some(span(rtt));
+                trace.facts.hop_limit = hop_limit;
                 Ok(())
             }
-            EchoOutcome::Unreachable { .. } => Err(Finding::Fail(Reason::Unreachable)),
-            EchoOutcome::TimedOut => Err(Finding::Fail(Reason::Timeout)),
-            EchoOutcome::LocalFault(fault) => Err(Finding::Void(fault.reason())),
+            Echo::Undelivered(_) | Echo::NoRoute(_) => Err(Finding::Fail(Reason::Unreachable)),
+            Echo::TimedOut => Err(Finding::Fail(Reason::Timeout)),
+            Echo::LocalFault(fault) => Err(Finding::Void(fault.reason())),
         }
     }
 }

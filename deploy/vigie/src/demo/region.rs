@@ -191,9 +191,9 @@ impl Region {
         let Some(pid) = self.probes.get(zone).and_then(Program::pid) else { return Ok(()) };
         let end = tokio::time::Instant::now() + length;
         while tokio::time::Instant::now() < end {
-            kill(pid, Signal::SIGSTOP)?;
+            let halted = Halted::new(pid)?;
             tokio::time::sleep(stop).await;
-            kill(pid, Signal::SIGCONT)?;
+            drop(halted);
             tokio::time::sleep(run).await;
         }
         Ok(())
@@ -227,7 +227,9 @@ impl Region {
 
     /// Ends everything: probes first, so that their last samples still arrive.
     pub(super) async fn stop(self) {
-        for probe in self.probes.into_values() {
+        let mut probes: Vec<Program> = self.probes.into_values().collect();
+        probes.iter_mut().for_each(Program::ask_to_stop);
+        for probe in probes {
             probe.stop().await;
         }
         self.aggregator.stop().await;
@@ -306,11 +308,30 @@ impl Program {
         text.lines().next_back().unwrap_or("it said nothing").to_owned()
     }
 
-    async fn stop(mut self) {
+    fn ask_to_stop(&mut self) {
         drop(self.child.stdin.take());
+    }
+
+    async fn stop(mut self) {
+        self.ask_to_stop();
         if tokio::time::timeout(PATIENCE, self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;
         }
+    }
+}
+
+/// A process that does not run; it goes on when this is dropped, whoever ends the demo meanwhile.
+struct Halted(Pid);
+
+impl Halted {
+    fn new(pid: Pid) -> nix::Result<Self> {
+        kill(pid, Signal::SIGSTOP).map(|()| Self(pid))
+    }
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
     }
 }
 

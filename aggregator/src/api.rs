@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +17,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream::{Stream, unfold};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use vigie_contract::catalogue::ServiceIx;
@@ -133,6 +135,18 @@ impl IntoResponse for Refused {
     }
 }
 
+/// The part of a request after the question mark; what is wrong with it is told as every other error.
+struct Asked<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let asked = Query::<T>::from_request_parts(parts, state).await;
+        asked.map(|Query(asked)| Self(asked)).map_err(|rejection| Refused::bad(rejection.body_text()))
+    }
+}
+
 fn no_store() -> [(axum::http::HeaderName, HeaderValue); 2] {
     [(CACHE_CONTROL, HeaderValue::from_static("no-store")), (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))]
 }
@@ -233,7 +247,7 @@ fn bounds(engine: &Engine, month: Option<&str>) -> Result<(Month, Time, Time), R
     Ok((month, catalogue.calendar.start_of(month), catalogue.calendar.end_of(month)))
 }
 
-async fn windows<L: EvidenceLog + 'static>(State(api): Shared<L>, Query(filter): Query<Filter>) -> Result<Response, Refused> {
+async fn windows<L: EvidenceLog + 'static>(State(api): Shared<L>, Asked(filter): Asked<Filter>) -> Result<Response, Refused> {
     let engine = api.region.engine();
     let wanted = match filter.status.as_deref() {
         None => None,
@@ -302,7 +316,7 @@ fn preferred(headers: &HeaderMap) -> Language {
 async fn window_explanation<L: EvidenceLog + 'static>(
     State(api): Shared<L>,
     Path(id): Path<String>,
-    Query(words): Query<Words>,
+    Asked(words): Asked<Words>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let language = words.language(&headers)?;
@@ -314,7 +328,7 @@ async fn window_explanation<L: EvidenceLog + 'static>(
 
 async fn explanation<L: EvidenceLog + 'static>(
     State(api): Shared<L>,
-    Query(words): Query<Words>,
+    Asked(words): Asked<Words>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let language = words.language(&headers)?;
@@ -386,7 +400,7 @@ async fn targets<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response {
     part(&api, "targets")
 }
 
-async fn accounts<L: EvidenceLog + 'static>(State(api): Shared<L>, Query(filter): Query<Filter>) -> Result<Response, Refused> {
+async fn accounts<L: EvidenceLog + 'static>(State(api): Shared<L>, Asked(filter): Asked<Filter>) -> Result<Response, Refused> {
     let engine = api.region.engine();
     let services = chosen(&engine, filter.service.as_deref())?;
     let month = filter.month.as_deref().map(|month| bounds(&engine, Some(month))).transpose()?.map(|(month, _, _)| month.to_string());
@@ -422,7 +436,7 @@ async fn exclusions<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response
     answer(json!({ "exclusions": highest.map(line).collect::<Vec<_>>() }))
 }
 
-async fn timeline<L: EvidenceLog + 'static>(State(api): Shared<L>, Query(filter): Query<Filter>) -> Result<Response, Refused> {
+async fn timeline<L: EvidenceLog + 'static>(State(api): Shared<L>, Asked(filter): Asked<Filter>) -> Result<Response, Refused> {
     let engine = api.region.engine();
     let (month, start, end) = bounds(&engine, filter.month.as_deref())?;
     let services = chosen(&engine, filter.service.as_deref())?;

@@ -208,10 +208,18 @@ fn lock(path: &Path) -> Result<File, TryLockError> {
     Ok(file)
 }
 
+fn is_disk_full(path: &Path) -> bool {
+    const LEAST_BYTES: u64 = 1 << 20;
+    let room = nix::sys::statvfs::statvfs(path.parent().unwrap_or(path));
+    room.is_ok_and(|room| room.blocks_available().saturating_mul(room.fragment_size()) < LEAST_BYTES)
+}
+
 fn explain(path: &Path, cause: rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match cause.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => OpenError::Full(path),
+        // The shared memory of the log is made before the first write, and has another word for it.
+        Some(ErrorCode::SystemIoFailure) if is_disk_full(&path) => OpenError::Full(path),
         Some(ErrorCode::NotADatabase) => OpenError::NotOurs(path),
         _ => OpenError::Sqlite { path, cause },
     }

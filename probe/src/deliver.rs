@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, now};
 use crate::sink::{Sink, SinkError};
 use crate::spool::{Position, Spool};
-use crate::stats::Stats;
+use crate::stats::{Figures, Stats};
 
 /// So many samples wait to be spooled; beyond it the disk hangs, and the newest are dropped and counted.
 pub(crate) const MOST_UNSPOOLED: usize = 65_536;
@@ -32,29 +32,56 @@ type Waiting = (Option<Position>, Bytes);
 
 /// What the writer, the two lanes and the scrape share.
 pub(crate) struct Delivery {
-    spool: Mutex<Spool>,
-    live: Mutex<VecDeque<Waiting>>,
+    stock: Mutex<Stock>,
     more: Notify,
     stats: Stats,
-    /// Samples without a place on disk that had to be forgotten.
-    dropped_from_memory: Mutex<u64>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Where samples are. Figures are brought up to date under its lock, so that what is made, delivered, spooled and dropped always adds up.
+struct Stock {
+    spool: Spool,
+    /// What the live lane has still to deliver.
+    live: VecDeque<Waiting>,
+    /// Samples without a place on disk that a lane is delivering now.
+    in_hand: u64,
+    /// Samples without a place on disk that had to be forgotten.
+    forgotten: u64,
+}
+
+impl Stock {
+    /// The live lane cannot deliver this one: the backlog will, or nobody.
+    fn give_up(&mut self, (position, _): &Waiting) {
+        match position {
+            Some(position) => self.spool.leave_to_backlog(*position),
+            None => self.forgotten += 1,
+        }
+    }
+
+    /// Brings the shared figures up to date, with what `note` adds to them.
+    fn publish(&self, stats: &Stats, note: impl FnOnce(&mut Figures)) {
+        let in_memory = in_memory(self.live.iter());
+        let mut figures = stats.lock();
+        note(&mut figures);
+        figures.spooled = self.spool.spooled() + in_memory + self.in_hand;
+        figures.spool_bytes = self.spool.bytes();
+        figures.dropped = self.spool.dropped() + self.forgotten + figures.unspoolable;
+    }
+}
+
+/// How many of these no disk has.
+fn in_memory<'a>(waiting: impl Iterator<Item = &'a Waiting>) -> u64 {
+    waiting.filter(|(position, _)| position.is_none()).count() as u64
 }
 
 impl Delivery {
     pub(crate) fn new(spool: Spool, stats: Stats) -> Arc<Self> {
-        let delivery = Self {
-            spool: Mutex::new(spool),
-            live: Mutex::new(VecDeque::new()),
-            more: Notify::new(),
-            stats,
-            dropped_from_memory: Mutex::new(0),
-        };
-        delivery.publish();
-        Arc::new(delivery)
+        let stock = Stock { spool, live: VecDeque::new(), in_hand: 0, forgotten: 0 };
+        stock.publish(&stats, |figures| figures.recovered = stock.spool.spooled());
+        Arc::new(Self { stock: Mutex::new(stock), more: Notify::new(), stats })
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The writer's thread: spools what the schedule makes, until the schedule is gone, and syncs it at least every second.
@@ -78,43 +105,36 @@ impl Delivery {
     }
 
     fn spool(&self, batch: Vec<Bytes>) {
-        let appended = lock(&self.spool).append(&batch);
-        let waiting: Vec<Waiting> = match appended {
-            Ok(positions) => positions.into_iter().map(Some).zip(batch).collect(),
+        let mut stock = self.stock();
+        let (count, appended) = (batch.len() as u64, stock.spool.append(&batch));
+        match appended {
+            Ok(positions) => stock.live.extend(positions.into_iter().map(Some).zip(batch)),
             Err(error) => {
-                let mut figures = self.stats.lock();
-                figures.spool_failures += 1;
-                if figures.spool_failures.is_power_of_two() {
-                    tracing::error!(%error, failures = figures.spool_failures, "cannot spool: samples are delivered from memory");
+                let failures = {
+                    let mut figures = self.stats.lock();
+                    figures.spool_failures += 1;
+                    figures.spool_failures
+                };
+                if failures.is_power_of_two() {
+                    tracing::error!(%error, failures, "cannot spool: samples are delivered from memory");
                 }
-                batch.into_iter().map(|sample| (None, sample)).collect()
+                stock.live.extend(batch.into_iter().map(|sample| (None, sample)));
             }
-        };
-        self.stats.lock().made += waiting.len() as u64;
-        let mut live = lock(&self.live);
-        live.extend(waiting);
-        while live.len() > MOST_LIVE {
-            let Some(oldest) = live.pop_front() else { break };
-            self.give_up(&oldest);
         }
-        drop(live);
-        self.publish();
+        while stock.live.len() > MOST_LIVE {
+            let Some(oldest) = stock.live.pop_front() else { break };
+            stock.give_up(&oldest);
+        }
+        stock.publish(&self.stats, |figures| figures.made += count);
+        drop(stock);
         self.more.notify_one();
     }
 
     fn sync(&self) {
-        let unsynced = lock(&self.spool).unsynced();
+        let unsynced = self.stock().spool.unsynced();
         if let Some(error) = unsynced.and_then(|file| file.sync_data().err()) {
             self.stats.lock().spool_failures += 1;
             tracing::error!(%error, "cannot sync the spool");
-        }
-    }
-
-    /// The live lane cannot deliver this one: the backlog will, or nobody.
-    fn give_up(&self, (position, _): &Waiting) {
-        match position {
-            Some(position) => lock(&self.spool).leave_to_backlog(*position),
-            None => *lock(&self.dropped_from_memory) += 1,
         }
     }
 
@@ -122,11 +142,7 @@ impl Delivery {
     pub(crate) async fn deliver_live(&self, sink: &dyn Sink, clock: &Clock) {
         let mut pause = SHORTEST_PAUSE;
         loop {
-            let batch: Vec<Waiting> = {
-                let mut live = lock(&self.live);
-                let most = live.len().min(MOST_BATCH);
-                live.drain(..most).collect()
-            };
+            let batch = self.take_live();
             if batch.is_empty() {
                 self.more.notified().await;
                 tokio::time::sleep(GATHER).await;
@@ -136,73 +152,89 @@ impl Delivery {
                 pause = SHORTEST_PAUSE;
                 continue;
             }
-            let (on_disk, in_memory): (Vec<_>, Vec<_>) = batch.into_iter().partition(|(position, _)| position.is_some());
-            on_disk.iter().for_each(|waiting| self.give_up(waiting));
-            // What no disk has is tried again from here.
-            self.put_back(in_memory);
+            self.put_back(batch);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
+    fn take_live(&self) -> Vec<Waiting> {
+        let mut stock = self.stock();
+        let most = stock.live.len().min(MOST_BATCH);
+        let batch: Vec<Waiting> = stock.live.drain(..most).collect();
+        stock.in_hand += in_memory(batch.iter());
+        batch
+    }
+
+    /// A batch that was not delivered: what a disk has is left to the backlog, the rest is tried again from here.
     fn put_back(&self, batch: Vec<Waiting>) {
-        let mut live = lock(&self.live);
-        batch.into_iter().rev().for_each(|waiting| live.push_front(waiting));
+        let mut stock = self.stock();
+        stock.in_hand -= in_memory(batch.iter());
+        for waiting in batch.into_iter().rev() {
+            if waiting.0.is_some() { stock.give_up(&waiting) } else { stock.live.push_front(waiting) }
+        }
     }
 
     /// The backlog lane: what earlier processes and longer cuts left, until the task is dropped.
     pub(crate) async fn deliver_backlog(&self, sink: &dyn Sink, clock: &Clock) {
         let mut pause = SHORTEST_PAUSE;
         loop {
-            let batch: Vec<Waiting> = lock(&self.spool).backlog(MOST_BATCH).into_iter().map(|(at, bytes)| (Some(at), bytes)).collect();
+            let batch: Vec<Waiting> = self.take_backlog();
             let is_done = !batch.is_empty() && self.send(sink, clock, &batch).await;
             pause = if is_done { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
             if !is_done {
-                self.publish();
                 tokio::time::sleep(pause).await;
             }
         }
     }
 
+    fn take_backlog(&self) -> Vec<Waiting> {
+        let mut stock = self.stock();
+        let batch = stock.spool.backlog(MOST_BATCH);
+        stock.publish(&self.stats, |_| {});
+        batch.into_iter().map(|(position, bytes)| (Some(position), bytes)).collect()
+    }
+
+    /// Whether the log has acknowledged all of `batch`.
     async fn send(&self, sink: &dyn Sink, clock: &Clock, batch: &[Waiting]) -> bool {
         let records: Vec<Bytes> = batch.iter().map(|(_, bytes)| bytes.clone()).collect();
         let sent: Instant = now();
-        let answer = sink.deliver(&records).await;
-        let mut figures = self.stats.lock();
-        figures.last_delivery_failed = answer.is_err();
-        match &answer {
+        match sink.deliver(&records).await {
             Ok(acknowledged) => {
-                figures.delivered += batch.len() as u64;
                 clock.compare(sent, now(), acknowledged.appended_at);
+                self.note_delivered(batch);
+                true
             }
             Err(error) => {
-                figures.delivery_failures += 1;
-                // Once and then ever more rarely: a cut of three days is not three days of log.
-                if figures.delivery_failures.is_power_of_two() {
-                    let advice = matches!(error, SinkError::Refused(_)).then_some("check the token and the vantage's name");
-                    tracing::warn!(%error, advice, failures = figures.delivery_failures, "samples wait in the spool");
-                }
+                self.note_failure(&error);
+                false
             }
         }
-        drop(figures);
-        if answer.is_ok() {
-            let positions: Vec<Position> = batch.iter().filter_map(|(position, _)| *position).collect();
-            lock(&self.spool).delivered(&positions);
-        }
-        self.publish();
-        answer.is_ok()
     }
 
-    /// Brings the shared figures up to date.
-    fn publish(&self) {
-        let in_memory = lock(&self.live).iter().filter(|(position, _)| position.is_none()).count() as u64;
-        let spool = lock(&self.spool);
-        let (spooled, bytes, dropped) = (spool.spooled(), spool.bytes(), spool.dropped());
-        drop(spool);
-        let mut figures = self.stats.lock();
-        figures.spooled = spooled + in_memory;
-        figures.spool_bytes = bytes;
-        figures.dropped = dropped + *lock(&self.dropped_from_memory) + figures.unspoolable;
+    fn note_delivered(&self, batch: &[Waiting]) {
+        let mut stock = self.stock();
+        let positions: Vec<Position> = batch.iter().filter_map(|(position, _)| *position).collect();
+        stock.spool.delivered(&positions);
+        stock.in_hand -= in_memory(batch.iter());
+        stock.publish(&self.stats, |figures| {
+            figures.delivered += batch.len() as u64;
+            figures.last_delivery_failed = false;
+        });
+    }
+
+    fn note_failure(&self, error: &SinkError) {
+        let failures = {
+            let mut figures = self.stats.lock();
+            figures.last_delivery_failed = true;
+            figures.delivery_failures += 1;
+            figures.delivery_failures
+        };
+        // Once and then ever more rarely: a cut of three days is not three days of log.
+        if failures.is_power_of_two() {
+            let advice = matches!(error, SinkError::Refused(_)).then_some("check the token and the vantage's name");
+            tracing::warn!(%error, advice, failures, "samples wait in the spool");
+        }
     }
 }
 

@@ -49,6 +49,8 @@ metrics! {
     MADE = Counter "vigie_probe_samples_made_total" PROBE, "Samples made by this process: delivered, spooled or dropped.";
     DELIVERED = Counter "vigie_probe_samples_delivered_total" PROBE,
         "Samples that the log has acknowledged, those of earlier processes included.";
+    RECOVERED = Counter "vigie_probe_samples_recovered_total" PROBE,
+        "Samples that earlier processes left in the spool: made + recovered = delivered + spooled + dropped.";
     SPOOLED = Gauge "vigie_probe_samples_spooled" PROBE, "Samples that wait for the log.";
     DROPPED = Counter "vigie_probe_samples_dropped_total" PROBE, "Samples lost because spool and memory were full.";
     SPOOL_BYTES = Gauge "vigie_probe_spool_bytes" PROBE, "Size of the spool on disk.";
@@ -85,6 +87,7 @@ pub(crate) fn expose(figures: &Figures, vantage: &str, at: Instant) -> String {
     out.put(&SLOTS_SKIPPED, &one, figures.slots_skipped as f64);
     out.put(&MADE, &one, figures.made as f64);
     out.put(&DELIVERED, &one, figures.delivered as f64);
+    out.put(&RECOVERED, &one, figures.recovered as f64);
     out.put(&SPOOLED, &one, figures.spooled as f64);
     out.put(&DROPPED, &one, figures.dropped as f64);
     out.put(&SPOOL_BYTES, &one, figures.spool_bytes as f64);

@@ -17,7 +17,7 @@ use crate::clock::{Clock, duration, now, span};
 use crate::deliver::{Delivery, MOST_UNSPOOLED};
 use crate::icmp::{self, Pinger};
 use crate::limits::SHORTEST_PERIOD;
-use crate::net::{Net, Source};
+use crate::net::{self, Net, Source};
 use crate::resolve::Resolver;
 use crate::sink::Sink;
 use crate::spool::{Spool, SpoolError};
@@ -107,13 +107,12 @@ impl Probe {
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (vantage, figures) = (settings.vantage.clone(), stats.clone());
-        let pinger = Pinger::start(icmp::Setup { source_v4: settings.source.v4, source_v6: settings.source.v6 });
-        let pinger = pinger.map_err(|error| error.to_string());
-        stats.lock().icmp_mode = Some(pinger.as_ref().map(mode).map_err(Clone::clone));
-        let net = Net::new(settings.source, Resolver::of_system(), pinger)?;
+        let (source, public_roots) = (settings.source, net::trust(None)?);
         threads.push(std::thread::Builder::new().name("vigie-probe".into()).spawn(move || {
-            let station = Rc::new(Station::new(vantage, run, net, clock, figures.clone(), made));
             LocalSet::new().block_on(&runtime, async {
+                let pinger = start_pinger(source, &figures);
+                let net = Net::new(source, Resolver::of_system(), pinger, public_roots);
+                let station = Rc::new(Station::new(vantage, run, net, clock, figures.clone(), made));
                 let listener = Rc::clone(&station);
                 tokio::task::spawn_local(async move { listen_to_oneself(listener.net(), canary, &figures).await });
                 station.run(told).await;
@@ -206,12 +205,12 @@ impl ProbeView {
     }
 }
 
-fn mode(pinger: &Pinger) -> &'static str {
-    match pinger.mode(false).or_else(|_| pinger.mode(true)) {
-        Ok(icmp::Mode::Datagram) => "datagram",
-        Ok(icmp::Mode::Raw) => "raw",
-        Err(_) => "unavailable",
-    }
+/// The echo engine, or why there is none; the figures say the same.
+fn start_pinger(source: Source, stats: &Stats) -> Result<Pinger, String> {
+    let pinger = Pinger::start(source).map_err(|error| error.to_string());
+    let mode = pinger.as_ref().map_err(Clone::clone).map(|pinger| pinger.v6().or(pinger.v4()).map_or("unavailable", icmp::Mode::as_str));
+    stats.lock().icmp_mode = Some(mode);
+    pinger
 }
 
 /// Measures the loopback canary once a second, as a target is measured.

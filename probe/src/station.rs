@@ -413,6 +413,7 @@ impl Station {
         let mut figures = self.stats.lock();
         if is_lost {
             figures.unspoolable += 1;
+            figures.dropped += 1;
             figures.made += 1;
         }
         let holds = duration(hold(assignment.slots.period(), assignment.timeout));

@@ -94,6 +94,8 @@ pub(crate) struct Figures {
     /// Slots that were so long ago that not even a `void` was made of them.
     pub(crate) slots_skipped: u64,
     pub(crate) made: u64,
+    /// What earlier processes left in the spool: made + recovered = delivered + spooled + dropped, always.
+    pub(crate) recovered: u64,
     pub(crate) delivered: u64,
     pub(crate) spooled: u64,
     pub(crate) dropped: u64,

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may panic: that is how it fails")]
 
+mod api;
 mod conformance;
+mod exposition;
 mod intake;
+mod killed;
+mod mistakes;
 mod persistence;
 mod prefix;
 mod properties;
 mod retention;
+mod stale;

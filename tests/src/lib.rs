@@ -5,4 +5,6 @@
 pub mod case;
 pub mod fold;
 pub mod oracle;
+pub mod program;
+pub mod region;
 pub mod world;

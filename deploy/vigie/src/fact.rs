@@ -60,6 +60,9 @@ impl Desk {
 
     /// Shows what `record` changes, asks, and appends it. False if the answer was no.
     pub(crate) async fn append(mut self, record: &Record<'_>, notes: &[String], yes: bool) -> Result<bool, Failure> {
+        if !yes && !io::stdin().is_terminal() {
+            return Err(Failure::new("nobody can be asked here: give --yes to append it"));
+        }
         let text = encode(record, None, None);
         let now = wall_now();
         // As the log will have it: what cannot be read back must not get there.
@@ -89,9 +92,6 @@ impl Desk {
 }
 
 fn confirmed(out: &mut impl Write) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::new("nobody can be asked here: give --yes to append it"));
-    }
     write!(out, "Append this? [y/N] ")?;
     out.flush()?;
     let mut answer = String::new();

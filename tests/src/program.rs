@@ -1,0 +1,203 @@
+//! `vigie` as people run it: a process with a port, a log, signals and an end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How long anything that must happen may take before a test fails: long, because machines are slow, not tests.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The binary of this workspace, built if it is not.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--locked", "--package", "vigie"]).current_dir(root).status();
+        assert!(built.unwrap().success(), "vigie cannot be built");
+        // target/debug/deps/it-…: the binary lies two levels up.
+        let test = std::env::current_exe().unwrap();
+        test.ancestors().nth(2).unwrap().join("vigie")
+    })
+}
+
+/// Runs `vigie` to its end.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn vigie(dir: &Path, args: &[&str]) -> Output {
+    Command::new(binary()).args(args).current_dir(dir).stdin(Stdio::null()).output().unwrap()
+}
+
+/// A `vigie` that runs; it is killed when this is dropped.
+pub struct Program {
+    child: Child,
+    log: Arc<(Mutex<String>, Condvar)>,
+    /// Where it answers.
+    pub address: SocketAddr,
+}
+
+impl Program {
+    /// Starts it in `dir` on a free port, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn start(dir: &Path, args: &[&str]) -> Self {
+        Self::start_at(dir, args, "127.0.0.1:0")
+    }
+
+    /// The same on a given address.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_at(dir: &Path, args: &[&str], listen: &str) -> Self {
+        let mut command = Command::new(binary());
+        command.args(args).args(["--listen", listen]).current_dir(dir).env("VIGIE_TOKEN", TOKEN);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
+        let (stderr, shared) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                *shared.0.lock().unwrap() += &(line + "\n");
+                shared.1.notify_all();
+            }
+            *shared.0.lock().unwrap() += "(end)\n";
+            shared.1.notify_all();
+        });
+        let text = log.0.lock().unwrap();
+        let waiting = |text: &mut String| !text.contains(" answers\n") && !text.contains("(end)\n");
+        let (text, _) = log.1.wait_timeout_while(text, PATIENCE, waiting).unwrap();
+        let address = text.lines().find_map(|line| line.split_once("http://")?.1.strip_suffix(" answers")?.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("vigie {args:?} does not answer:\n{text}"));
+        drop(text);
+        Self { child, log, address }
+    }
+
+    /// What it wrote to standard error so far.
+    ///
+    /// # Panics
+    /// Never, unless another test thread has.
+    pub fn log(&self) -> String {
+        self.log.0.lock().unwrap().clone()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Panics
+    /// If it has ended before.
+    pub fn kill(mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "it had ended before:\n{}", self.log());
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, and waits.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        wait_for("the end", || self.child.try_wait().unwrap())
+    }
+
+    /// The answer to a GET: its status and its body.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        get(self.address, path).unwrap()
+    }
+
+    /// The JSON that a GET is answered with.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path);
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path} answers {status}: {error}: {body}"))
+    }
+
+    /// The sum of a metric over all its series; 0 if there is none.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn metric(&self, name: &str) -> f64 {
+        sum_of(&self.get("/metrics").1, name)
+    }
+}
+
+/// The token that programs of these tests send.
+pub const TOKEN: &str = "a-token-of-the-tests-0123456789";
+
+/// The sum of the series of an exposition whose name and labels begin with `series`.
+#[must_use]
+pub fn sum_of(exposition: &str, series: &str) -> f64 {
+    let is_of = |line: &&str| line.strip_prefix(series).is_some_and(|rest| rest.starts_with([' ', '{', ',', '}']));
+    exposition.lines().filter(is_of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// GET `path`: status and body.
+///
+/// # Errors
+/// If nobody answers within a few seconds.
+pub fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    request(address, "GET", path, &[], "")
+}
+
+/// Any request: status and body.
+///
+/// # Errors
+/// If nobody answers within a few seconds.
+pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    // HTTP/1.0: the answer ends with the connection, and is never chunked.
+    write!(stream, "{method} {path} HTTP/1.0\r\nhost: {address}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok((status, body.to_owned()))
+}
+
+/// Waits until `look` sees it.
+///
+/// # Panics
+/// If it does not within [`PATIENCE`].
+#[expect(clippy::disallowed_methods, reason = "a test that waits for another process needs a clock")]
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = std::time::Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

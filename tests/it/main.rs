@@ -8,6 +8,7 @@ mod exposition;
 mod intake;
 mod killed;
 mod mistakes;
+mod page;
 mod persistence;
 mod prefix;
 mod properties;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic: that is how it fails")]
 
+pub mod browser;
 pub mod case;
 pub mod fold;
 pub mod oracle;

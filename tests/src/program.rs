@@ -176,14 +176,17 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, 
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    // HTTP/1.0: the answer ends with the connection, and is never chunked.
-    write!(stream, "{method} {path} HTTP/1.0\r\nhost: {address}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}")?;
+    let mut answer = BufReader::new(stream);
+    let mut head = String::new();
+    while answer.read_line(&mut head)? > 2 {}
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
-    Ok((status, body.to_owned()))
+    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = Vec::new();
+    // Everything that is asked here has a length; a stream would end with the connection.
+    answer.take(length.unwrap_or(u64::MAX)).read_to_end(&mut body)?;
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 /// Waits until `look` sees it.

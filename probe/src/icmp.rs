@@ -16,12 +16,15 @@
 mod moment;
 mod packet;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -45,12 +48,15 @@ use waiting::Waiting;
 const MOST_SHARDS: usize = 8;
 /// Replies are taken this far apart while they come thick, so that many share one wake-up of the probe.
 const GATHER: Duration = Duration::from_millis(2);
-/// They come thick while at least so many are taken at once.
+/// They come thick once so many times in a row they were closer together, and while so many are taken at once.
+const THICK_WAKES: u32 = 4;
 const THICK: usize = 2;
 /// A send buffer that is full is tried again after this.
 const BUFFER_WAIT: Duration = Duration::from_millis(1);
 /// So often a request is handed to the kernel while it answers with errors of earlier ones.
 const MOST_SENDS: usize = 4;
+/// So many batches are taken at once at most, more than a full queue: a flood shall not stop the probe.
+const MOST_BATCHES: usize = 1_024;
 /// The kernel's table of drops is read at most this often.
 const DROPS_AGE: Duration = Duration::from_millis(10);
 
@@ -149,8 +155,9 @@ pub struct Counts {
 
 #[derive(Debug)]
 struct Engine {
-    v4: Family,
-    v6: Family,
+    v4: Result<Family, Unavailable>,
+    v6: Result<Family, Unavailable>,
+    counts: Rc<Cell<Counts>>,
 }
 
 /// The sockets of one IP version.
@@ -159,7 +166,7 @@ struct Family {
     settings: Settings,
     nonce: u64,
     counts: Rc<Cell<Counts>>,
-    mode: Result<Mode, Unavailable>,
+    mode: Mode,
     shards: RefCell<Vec<(Rc<Shard>, AbortHandle)>>,
 }
 
@@ -233,31 +240,28 @@ impl Pinger {
     fn with(source: Source, modes: &[Mode], receive_bytes: usize) -> Result<Self, Unavailable> {
         let counts = Rc::default();
         let open = |version, source| Family::open(Settings { version, source, receive_bytes }, modes, &counts);
-        let mut v4 = open(Version::V4, source.v4.map(IpAddr::V4));
-        let v6 = open(Version::V6, source.v6.map(IpAddr::V6));
-        if v6.mode.is_err()
-            && let Err(error) = std::mem::replace(&mut v4.mode, Ok(Mode::Raw))
-        {
-            return Err(error);
+        let (v4, v6) = (open(Version::V4, source.v4.map(IpAddr::V4)), open(Version::V6, source.v6.map(IpAddr::V6)));
+        match (v4, v6) {
+            (Err(error), Err(_)) => Err(error),
+            (v4, v6) => Ok(Self(Rc::new(Engine { v4, v6, counts }))),
         }
-        Ok(Self(Rc::new(Engine { v4, v6 })))
     }
 
     /// How echoes are sent over IPv4, or why they cannot be.
     pub fn v4(&self) -> Result<Mode, &Unavailable> {
-        self.0.v4.mode.as_ref().copied()
+        self.0.v4.as_ref().map(|family| family.mode)
     }
 
     /// How echoes are sent over IPv6, or why they cannot be.
     pub fn v6(&self) -> Result<Mode, &Unavailable> {
-        self.0.v6.mode.as_ref().copied()
+        self.0.v6.as_ref().map(|family| family.mode)
     }
 
     /// What it has seen so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = self.0.v4.counts.get();
-        for family in [&self.0.v4, &self.0.v6] {
+        let mut counts = self.0.counts.get();
+        for family in [&self.0.v4, &self.0.v6].into_iter().flatten() {
             counts.dropped += family.shards.borrow().iter().map(|(shard, _)| u64::from(shard.waiting.borrow().drops())).sum::<u64>();
         }
         counts
@@ -271,6 +275,7 @@ impl Pinger {
             Version::V4 => &self.0.v4,
             Version::V6 => &self.0.v6,
         };
+        let Ok(family) = family else { return Echo::LocalFault(LocalFault::Unavailable) };
         let ticket = loop {
             match family.send(to, deadline) {
                 Ok(ticket) => break ticket,
@@ -294,7 +299,7 @@ impl Pinger {
 
 impl Family {
     /// With a first socket of the first of `modes` that the system permits.
-    fn open(settings: Settings, modes: &[Mode], counts: &Rc<Cell<Counts>>) -> Self {
+    fn open(settings: Settings, modes: &[Mode], counts: &Rc<Cell<Counts>>) -> Result<Self, Unavailable> {
         let nonce = crate::random::u64();
         let mut refusal = Errno::EPERM.into();
         for &mode in modes {
@@ -303,19 +308,18 @@ impl Family {
                     let receive_bytes = socket.receive_bytes();
                     tracing::debug!(version = ?settings.version, mode = mode.as_str(), receive_bytes, "echoes can be sent");
                     let shards = RefCell::new(vec![Shard::start(socket, nonce, counts)]);
-                    return Self { settings, nonce, counts: Rc::clone(counts), mode: Ok(mode), shards };
+                    return Ok(Self { settings, nonce, counts: Rc::clone(counts), mode, shards });
                 }
                 Err(error) => refusal = error,
             }
         }
-        let error = match refusal.raw_os_error().map(Errno::from_raw) {
+        Err(match refusal.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EPERM | Errno::EACCES) => {
                 let range = std::fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").unwrap_or_default();
                 Unavailable::Unprivileged { range: range.split_ascii_whitespace().collect::<Vec<_>>().join(" ") }
             }
             _ => Unavailable::System(refusal),
-        };
-        Self { settings, nonce, counts: Rc::clone(counts), mode: Err(error), shards: RefCell::default() }
+        })
     }
 
     fn send(&self, to: IpAddr, deadline: Instant) -> Result<Ticket, Unsent> {
@@ -328,14 +332,13 @@ impl Family {
 
     /// One with room for another echo.
     fn shard(&self) -> Result<Rc<Shard>, Unsent> {
-        let mode = self.mode.as_ref().map_err(|_| Unsent::For(Echo::LocalFault(LocalFault::Unavailable)))?;
         let mut shards = self.shards.borrow_mut();
         if let Some((shard, _)) = shards.iter().find(|(shard, _)| !shard.waiting.borrow().is_full()) {
             return Ok(Rc::clone(shard));
         }
-        let socket = if shards.len() < MOST_SHARDS { self.settings.open(*mode).ok() } else { None };
-        let (shard, reader) =
-            Shard::start(socket.ok_or(Unsent::For(Echo::LocalFault(LocalFault::Overload)))?, self.nonce, &self.counts);
+        let socket = if shards.len() < MOST_SHARDS { self.settings.open(self.mode).ok() } else { None };
+        let socket = socket.ok_or(Unsent::For(Echo::LocalFault(LocalFault::Overload)))?;
+        let (shard, reader) = Shard::start(socket, self.nonce, &self.counts);
         shards.push((Rc::clone(&shard), reader));
         Ok(shard)
     }
@@ -413,22 +416,25 @@ impl Shard {
     /// socket must be watched by nobody, or every datagram would wake the thread all the same.
     async fn keep_reaping(&self) {
         loop {
-            if let Ok(watch) = AsyncFd::with_interest(&self.socket, Interest::READABLE | Interest::ERROR) {
-                while let Ok(mut ready) = watch.ready(Interest::READABLE | Interest::ERROR).await {
+            #[expect(deprecated, reason = "what replaces it is unsafe; a borrowed descriptor keeps the promise that it asks for")]
+            let watch = AsyncFd::with_interest(self.socket.as_fd(), Interest::READABLE | Interest::ERROR);
+            if let Ok(watch) = watch {
+                let mut thick_wakes = 0;
+                while thick_wakes < THICK_WAKES
+                    && let Ok(mut ready) = watch.ready(Interest::READABLE | Interest::ERROR).await
+                {
                     ready.clear_ready();
-                    let has_error = ready.ready().is_error();
-                    drop(ready);
-                    if has_error {
+                    if ready.ready().is_error() {
                         self.take_complaints();
                     }
-                    if self.reap() >= THICK {
-                        break;
-                    }
+                    let last = self.reaped.get().at;
+                    self.reap();
+                    let is_thick = self.reaped.get().at.saturating_duration_since(last) < GATHER;
+                    thick_wakes = if is_thick { thick_wakes + 1 } else { 0 };
                 }
             }
             loop {
                 tokio::time::sleep(GATHER).await;
-                self.take_complaints();
                 if self.reap() < THICK {
                     break;
                 }
@@ -440,10 +446,8 @@ impl Shard {
     fn reap(&self) -> usize {
         let mut wakers: Vec<Waker> = Vec::new();
         let mut total = 0;
-        let mut errors = 0;
-        loop {
-            let taken = self.take_batch(&mut wakers);
-            match taken {
+        for _ in 0..MOST_BATCHES {
+            match self.take_batch(&mut wakers) {
                 Ok(count) => {
                     total += count;
                     if count < BATCH {
@@ -452,11 +456,7 @@ impl Shard {
                 }
                 Err(Errno::EAGAIN) => break,
                 // An error of an earlier request: it is in the error queue.
-                Err(_) if errors < BATCH => {
-                    errors += 1;
-                    self.take_complaints();
-                }
-                Err(_) => break,
+                Err(_) => self.take_complaints(),
             }
         }
         wakers.into_iter().for_each(Waker::wake);
@@ -506,7 +506,11 @@ impl Shard {
                 None => counts.foreign += 1,
             }
         };
-        while self.socket.complaint(&mut take).is_ok() {}
+        for _ in 0..MOST_BATCHES {
+            if self.socket.complaint(&mut take).is_err() {
+                break;
+            }
+        }
         self.counts.set(counts);
         wakers.into_iter().for_each(Waker::wake);
     }

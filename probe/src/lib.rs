@@ -12,6 +12,7 @@ mod dns;
 pub mod icmp;
 mod limits;
 mod load;
+mod memory;
 mod metric;
 mod net;
 mod plan;

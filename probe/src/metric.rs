@@ -69,6 +69,10 @@ metrics! {
     ASSIGNED = Gauge "vigie_probe_targets" PROBE, "Targets that this vantage measures.";
     RELOADS_REFUSED = Counter "vigie_probe_reloads_refused_total" PROBE, "Catalogues that could not be used; the last good one is.";
     ICMP_MODE = Gauge "vigie_probe_icmp_info" &["probe", "mode"], "1; the label says how echoes are sent: raw, datagram, or unavailable.";
+    ICMP_IGNORED = Counter "vigie_probe_icmp_ignored_total" &["probe", "why"],
+        "Echo replies and ICMP errors that were no answer: duplicate, late, foreign or forged, corrupt.";
+    ICMP_DROPPED = Counter "vigie_probe_icmp_dropped_total" PROBE,
+        "Echo replies that the kernel dropped because the probe did not take them in time; silence is no failure then.";
     BUILD = Gauge "vigie_probe_build_info" &["probe", "version"], "1; the labels say which program this is.";
 }
 
@@ -114,6 +118,11 @@ pub(crate) fn expose(figures: &Figures, vantage: &str, at: Instant) -> String {
         _ => "unavailable",
     };
     out.put(&ICMP_MODE, &[vantage, mode], 1.0);
+    let icmp = &figures.icmp;
+    for (why, count) in [("duplicate", icmp.duplicate), ("late", icmp.late), ("foreign", icmp.foreign), ("corrupt", icmp.corrupt)] {
+        out.put(&ICMP_IGNORED, &[vantage, why], count as f64);
+    }
+    out.put(&ICMP_DROPPED, &one, icmp.dropped as f64);
     out.put(&BUILD, &[vantage, env!("CARGO_PKG_VERSION")], 1.0);
     out.into_text()
 }

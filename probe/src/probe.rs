@@ -23,7 +23,7 @@ use crate::sink::Sink;
 use crate::spool::{Spool, SpoolError};
 use crate::station::{Command, Station, Unmeasurable};
 use crate::stats::Stats;
-use crate::{canary, metric, random};
+use crate::{canary, memory, metric, random};
 
 /// How long a stopping probe tries to deliver what it still has; the rest waits in the spool.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -127,6 +127,7 @@ impl Probe {
         let (answer, answered) = oneshot::channel();
         self.commands.send(Command::Adopt(catalogue, answer)).await.map_err(|_| AdoptError::Stopped)?;
         let said = answered.await.map_err(|_| AdoptError::Stopped)?;
+        memory::release_unused();
         said.map_err(|problems| {
             self.stats.lock().reloads_refused += 1;
             AdoptError::Unmeasurable(problems)
@@ -208,7 +209,7 @@ impl ProbeView {
 /// The echo engine, or why there is none; the figures say the same.
 fn start_pinger(source: Source, stats: &Stats) -> Result<Pinger, String> {
     let pinger = Pinger::start(source).map_err(|error| error.to_string());
-    let mode = pinger.as_ref().map_err(Clone::clone).map(|pinger| pinger.v6().or(pinger.v4()).map_or("unavailable", icmp::Mode::as_str));
+    let mode = pinger.as_ref().map_err(Clone::clone).map(|pinger| pinger.v4().or(pinger.v6()).map_or("unavailable", icmp::Mode::as_str));
     stats.lock().icmp_mode = Some(mode);
     pinger
 }
@@ -227,6 +228,9 @@ async fn listen_to_oneself(net: &Net, canary: SocketAddr, stats: &Stats) {
         let answer = tokio::time::timeout_at(deadline.into(), check.attempt(&attempt, &mut trace)).await;
         // A canary that does not answer at all is noise as long as its patience.
         let took = if answer == Ok(Finding::Ok) { now() } else { deadline.max(now()) };
-        stats.lock().noise.add(span(took.saturating_duration_since(began)));
+        let icmp = net.pinger.as_ref().map(Pinger::counts).unwrap_or_default();
+        let mut figures = stats.lock();
+        figures.noise.add(span(took.saturating_duration_since(began)));
+        figures.icmp = icmp;
     }
 }

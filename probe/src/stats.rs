@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use vigie_contract::{Outcome, Reason, Span, TargetId};
 
 use crate::check::{Facts, Kind, Phase};
+use crate::icmp::Counts;
 
 /// Upper bounds of the latency buckets, in microseconds: the contract's 150 ms is one of them.
 pub(crate) const LATENCY_BOUNDS_US: [i64; 12] =
@@ -117,6 +118,7 @@ pub(crate) struct Figures {
     pub(crate) reloads_refused: u64,
     pub(crate) assigned: u64,
     pub(crate) icmp_mode: Option<Result<&'static str, String>>,
+    pub(crate) icmp: Counts,
 }
 
 /// The last results of the loopback canary: what the probe itself adds to every latency.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use vigie_contract::{Span, Time};
 
-use super::region::{Place, ZONES};
+use super::region::{Place, ZONES, address};
 use super::server::{KNOWN_NAME, Kind, VM_GREETING, ZONE_GREETING};
 
 /// How often every target is measured from every zone.
@@ -57,6 +57,13 @@ pub(super) fn machine_services(proc_net_tcp: &str) -> Vec<MachineService> {
     known.map(|(port, name)| MachineService { name, port: *port }).collect()
 }
 
+/// Whether this user may send echoes, by either kind of socket.
+pub(super) fn may_ping() -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+    let may = |kind| socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp).is_ok();
+    may(SockType::Datagram) || may(SockType::Raw)
+}
+
 /// The contract's lines that the demo measures: id, name, objective.
 const INDICATORS: [(&str, &str, &str); 9] = [
     ("IC-INFRA_SNC-01", "Disponibilité de la puissance de calcul (Compute)", "99.99"),
@@ -70,8 +77,8 @@ const INDICATORS: [(&str, &str, &str); 9] = [
     ("IC-INFRA-SNC-10.3", "Latence maximale d'accès à un objet sur une région", "99.99"),
 ];
 
-/// The whole text. Measurement starts at `since`.
-pub(super) fn text(addresses: &Addresses, machine: &[MachineService], certificate: &Path, since: Time) -> String {
+/// The whole text. Measurement starts at `since`; the kernel's own answers to echoes are measured if `pings`.
+pub(super) fn text(addresses: &Addresses, machine: &[MachineService], certificate: &Path, since: Time, pings: bool) -> String {
     let mut text = format!("tenant = \"demo\"\ntimezone = \"Europe/Paris\"\nsettle = \"{SETTLE}\"\nstable_up = \"{STABLE_UP}\"\n");
     for (id, name, objective) in INDICATORS {
         let _ = write!(text, "\n[[indicator]]\nid = \"{id}\"\nname = \"{name}\"\nobjective = \"{objective}\"\n");
@@ -105,6 +112,12 @@ pub(super) fn text(addresses: &Addresses, machine: &[MachineService], certificat
     let dns = format!("kind = \"dns\", server = \"{}\", name = \"{KNOWN_NAME}\", expect = [\"127.0.0.1\"]", at(Kind::Dns, "az05"));
     target(&mut text, "dns", "", &dns);
 
+    if pings {
+        for zone in ZONES {
+            target(&mut text, &format!("ping-{zone}"), "", &format!("kind = \"icmp\", address = \"{}\"", address(zone)));
+        }
+    }
+
     let since = since.to_string();
     let mut service = |id: &str, indicator: &str, needs: &str, contractual: bool| {
         let _ = write!(text, "\n[[service]]\nid = \"{id}\"\nindicator = \"{indicator}\"\nneeds = {needs}\nsince = {since}\n");
@@ -122,6 +135,10 @@ pub(super) fn text(addresses: &Addresses, machine: &[MachineService], certificat
     service("api/fr1", "IC-INFRA_SNC-07", "\"api\"", true);
     service("s3/fr1", "IC-INFRA-SNC-10.2", "\"s3\"", true);
     service("s3-latency/fr1", "IC-INFRA-SNC-10.3", "\"s3-latency\"", false);
+    if pings {
+        let needs = "{ all = [\"ping-az05\", \"ping-az06\", \"ping-az07\"] }";
+        service("ping/fr1", "IC-INFRA_SNC-04", needs, false);
+    }
     for MachineService { name, .. } in machine {
         service(&format!("machine/{name}"), "IC-INFRA_SNC-01", &format!("\"machine-{name}\""), false);
     }
@@ -150,11 +167,11 @@ mod tests {
         let kinds = [Kind::Zone, Kind::Vm, Kind::Storage, Kind::Backup, Kind::Console, Kind::Api, Kind::S3, Kind::Web, Kind::Dns];
         let places = kinds.into_iter().flat_map(|kind| ZONES.map(|zone| Place(kind, zone)));
         let addresses = places.map(|place| (place, "127.0.5.1:4000".parse().unwrap())).collect();
-        let text = text(&addresses, &machine, Path::new("/tmp/console.pem"), Time::from_us(1_774_567_890_000_000));
+        let text = text(&addresses, &machine, Path::new("/tmp/console.pem"), Time::from_us(1_774_567_890_000_000), true);
         let (catalogue, _) = Catalogue::read(&text, Strictness::Live).unwrap();
         let checks = catalogue.targets.iter().filter_map(|target| target.plan.at(Time::from_us(0)).check.clone());
         checks.for_each(|check| vigie_probe::validate(&check).unwrap());
-        assert_eq!(catalogue.targets.len(), 14);
+        assert_eq!(catalogue.targets.len(), 17);
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Region {
             servers.insert(place, Mutex::new(server));
         }
         let machine = catalogue::machine_services(&fs::read_to_string("/proc/net/tcp").unwrap_or_default());
-        let text = catalogue::text(&addresses, &machine, &dir.join("console.pem"), wall_now());
+        let text = catalogue::text(&addresses, &machine, &dir.join("console.pem"), wall_now(), catalogue::may_ping());
         fs::write(dir.join("catalogue.toml"), text)?;
         let tokens: Vec<(&str, String)> = ZONES.iter().map(|zone| (*zone, token())).collect();
         let list: String = tokens.iter().map(|(zone, token)| format!("{zone} {token}\n")).collect();

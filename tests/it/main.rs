@@ -5,6 +5,7 @@
 mod api;
 mod conformance;
 mod exposition;
+mod full;
 mod intake;
 mod killed;
 mod mistakes;
@@ -12,5 +13,7 @@ mod page;
 mod persistence;
 mod prefix;
 mod properties;
+mod reload;
+mod report;
 mod retention;
 mod stale;

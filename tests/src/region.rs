@@ -90,11 +90,19 @@ impl Region {
     /// If they are not.
     #[must_use]
     pub fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let webs: Vec<Web> = (0..3).map(|_| Web::start()).collect();
+        Self::start_in(tempfile::tempdir().unwrap(), (0..3).map(|_| Web::start()).collect(), "data")
+    }
+
+    /// The same in a directory that is there already, with its data in `data` under it.
+    ///
+    /// # Panics
+    /// If the services do not come up.
+    #[must_use]
+    pub fn start_in(dir: tempfile::TempDir, webs: Vec<Web>, data: &str) -> Self {
         write_catalogue(&dir.path().join("c.toml"), &["v"], &[("a", webs[0].address), ("b", webs[1].address), ("web", webs[2].address)]);
         std::fs::write(dir.path().join("tokens"), format!("v {TOKEN}\n")).unwrap();
-        let aggregator = start_aggregator_at(dir.path(), "127.0.0.1:0");
+        let args = ["aggregate", "--catalogue", "c.toml", "--tokens", "tokens", "--data", data];
+        let aggregator = Program::start(dir.path(), &args);
         let probe = start_probe(dir.path(), &aggregator);
         let region = Self { dir, webs, aggregator, probe };
         wait_for("all services up", || region.is_all("up").then_some(()));

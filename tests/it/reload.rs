@@ -1,0 +1,41 @@
+//! A catalogue that changes while programs run (DESIGN §5): what does not change goes on, and a bad file changes nothing.
+
+use nix::sys::signal::Signal;
+use vigie_tests::program::wait_for;
+use vigie_tests::region::{Region, Web, write_catalogue};
+
+#[test]
+fn a_new_target_is_measured_from_then_on_and_a_bad_catalogue_changes_nothing() {
+    let region = Region::start();
+    let path = region.dir.path().join("c.toml");
+    let sound = std::fs::read_to_string(&path).unwrap();
+    let reload = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        region.probe.signal(Signal::SIGHUP);
+        region.aggregator.signal(Signal::SIGHUP);
+    };
+    let count = |target: &str| {
+        let series = format!("vigie_probe_samples_total{{instance=\"{target}\",probe=\"v\",result=\"ok\"}}");
+        region.probe.metric(&series)
+    };
+    reload(&sound.replace("timeout = \"400ms\"", "timeout = \"4s\""));
+    wait_for("a refusal", || (region.probe.metric("vigie_probe_reloads_refused_total") >= 1.0).then_some(()));
+    assert!(region.probe.log().contains("timeout"), "{}", region.probe.log());
+    let before = count("a");
+    wait_for("the old catalogue's samples", || (count("a") > before).then_some(()));
+
+    let (webs, new) = (&region.webs, Web::start());
+    let targets = [("a", webs[0].address), ("b", webs[1].address), ("web", webs[2].address), ("new", new.address)];
+    let next = tempfile::NamedTempFile::new().unwrap();
+    write_catalogue(next.path(), &["v"], &targets);
+    let before = count("a");
+    reload(&std::fs::read_to_string(next.path()).unwrap());
+    wait_for("the new target", || (count("new") >= 1.0).then_some(()));
+    assert!(count("a") >= before, "what does not change keeps its counts");
+    wait_for("the new service", || {
+        let services = region.aggregator.json("/api/v1/services");
+        (services["services"].as_array().unwrap().len() == 4 && region.is_all("up")).then_some(())
+    });
+    assert_eq!(region.aggregator.json("/api/v1/status")["catalogue_rev"], 2);
+    assert!(region.aggregator.json("/api/v1/windows")["windows"].as_array().unwrap().is_empty());
+}

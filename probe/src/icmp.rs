@@ -128,6 +128,8 @@ pub struct Undelivered {
 pub enum LocalFault {
     /// The kernel dropped replies that the probe did not take in time; this one may be among them.
     Starved,
+    /// It came back, but whether in time nobody knows: the wall clock was set meanwhile.
+    Undated,
     /// Too many echoes wait, or the send buffer stayed full.
     Overload,
     /// No socket for this IP version.
@@ -217,6 +219,7 @@ impl LocalFault {
     pub fn reason(self) -> Reason {
         match self {
             Self::Starved => Reason::Starved,
+            Self::Undated => Reason::Clock,
             Self::Overload => Reason::Overload,
             Self::Unavailable => Reason::Internal,
             Self::Refused(errno) => match fault(&errno.into()) {
@@ -476,10 +479,10 @@ impl Shard {
             |Received { bytes, from, stamp_ns, hop_limit }| {
                 let moment = *moment.get_or_insert_with(Moment::now);
                 let stamp_ns = stamp_ns.filter(|_| !moment.is_stepped_since(last));
-                let arrival = |sent| stamp_ns.map_or(moment.at, |stamp_ns| moment.arrival(stamp_ns, sent));
+                let arrival = |sent| stamp_ns.and_then(|stamp_ns| moment.arrival(stamp_ns, sent));
                 let message = packet::reply(version, bytes).filter(|message| message.ident == self.socket.ident());
                 match message {
-                    Some(message) => wakers.extend(waiting.reply(&message, from, hop_limit, arrival, &mut counts)),
+                    Some(message) => wakers.extend(waiting.reply(&message, from, hop_limit, moment.at, arrival, &mut counts)),
                     None => counts.foreign += 1,
                 }
             },

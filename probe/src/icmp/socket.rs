@@ -97,6 +97,7 @@ impl Socket {
         if setsockopt(&socket, sockopt::SndBufForce, &SEND_BYTES).is_err() {
             setsockopt(&socket, sockopt::SndBuf, &SEND_BYTES)?;
         }
+        // If nobody else had asked, the kernel begins a little later; until then it stamps a reply when we take it.
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         match version {

@@ -81,6 +81,17 @@ fn address(ip: &str, length: u8, device: &str) -> Result<(), String> {
     Err(format!("{ip} does not become an address of {device}"))
 }
 
+/// 192.0.2.7 is then behind a cable from which nobody takes what is sent to it.
+fn black_hole() -> Result<(), String> {
+    configure(&[
+        "link add hole type veth peer name other-end",
+        "addr add 192.0.2.1/24 dev hole",
+        "link set hole up",
+        "link set other-end up",
+        "neigh add 192.0.2.7 lladdr 02:00:00:00:00:07 nud permanent dev hole",
+    ])
+}
+
 fn set(sysctl: &str, value: &str) -> Result<(), String> {
     std::fs::write(format!("/proc/sys/net/{sysctl}"), value).map_err(|error| format!("{sysctl}: {error}"))
 }
@@ -171,12 +182,6 @@ fn echoes_come_from_the_source_that_was_asked_for() {
                 };
                 let pinger = with("127.0.0.9");
                 let echoes = echoes(&pinger, &[ip("127.0.0.1"), ip("::1")], LONG).await;
-                    eprintln!(
-                        "DBG {mode:?} again {:?} {:?}",
-                        pinger.echo(ip("::1"), now() + LONG).await,
-                        pinger.echo(ip("fd09::7"), now() + LONG).await
-                    );
-                }
                 assert!(echoes.iter().all(|echo| matches!(echo, Echo::Replied { .. })), "{mode:?} {echoes:?} {:?}", pinger.counts());
                 let pinger = with("192.0.2.1");
                 assert!(matches!(pinger.v4(), Err(Unavailable::System(_))));
@@ -203,6 +208,17 @@ fn a_host_without_a_way_there_says_so_at_once() {
     );
 }
 
+/// Sends an echo and looks for its reply only after a while.
+async fn echo_while_away(pinger: &Pinger, patience: Duration, away: Duration) -> Echo {
+    let other = pinger.clone();
+    let echo = tokio::task::spawn_local(async move { other.echo(ip("127.0.0.1"), now() + patience).await });
+    while waiting(pinger) == 0 {
+        tokio::task::yield_now().await;
+    }
+    std::thread::sleep(away);
+    echo.await.unwrap()
+}
+
 #[test]
 fn what_arrived_in_time_is_a_reply_although_the_probe_did_not_run() {
     for mode in [Mode::Datagram, Mode::Raw] {
@@ -211,13 +227,10 @@ fn what_arrived_in_time_is_a_reply_although_the_probe_did_not_run() {
             move || {
                 run(async {
                     let pinger = pinger(&[mode]);
-                    let other = pinger.clone();
-                    let echo = tokio::task::spawn_local(async move { other.echo(ip("127.0.0.1"), now() + AMPLE).await });
-                    while waiting(&pinger) == 0 {
-                        tokio::task::yield_now().await;
-                    }
-                    std::thread::sleep(2 * AMPLE);
-                    let Echo::Replied { rtt, .. } = echo.await.unwrap() else { panic!("lost") };
+                    // The kernel begins to stamp a little after it was asked to; until then a reply is dated by when it is taken.
+                    while !matches!(echo_while_away(&pinger, LONG, SHORT).await, Echo::Replied { rtt, .. } if rtt < SHORT) {}
+                    let echo = echo_while_away(&pinger, AMPLE, 2 * AMPLE).await;
+                    let Echo::Replied { rtt, .. } = echo else { panic!("{mode:?} {echo:?} {:?}", pinger.counts()) };
                     assert!(rtt < AMPLE, "{rtt:?}: the time in which we did not look is not the network's");
                 });
             },
@@ -227,38 +240,32 @@ fn what_arrived_in_time_is_a_reply_although_the_probe_did_not_run() {
 
 #[test]
 fn silence_is_a_timeout_and_leaves_nothing_behind() {
-    in_namespace(
-        || configure(&["link add hole type dummy", "addr add 192.0.2.1/24 dev hole", "link set hole up"]),
-        || {
-            run(async {
-                let pinger = pinger(&[Mode::Raw]);
-                assert_eq!(pinger.echo(ip("192.0.2.7"), now() + SHORT).await, Echo::TimedOut);
-                assert!(tokio::time::timeout(SHORT, pinger.echo(ip("192.0.2.7"), now() + LONG)).await.is_err());
-                assert_eq!(waiting(&pinger), 0);
-                assert_eq!(pinger.counts(), Counts::default());
-            });
-        },
-    );
+    in_namespace(black_hole, || {
+        run(async {
+            let pinger = pinger(&[Mode::Raw]);
+            assert_eq!(pinger.echo(ip("192.0.2.7"), now() + SHORT).await, Echo::TimedOut);
+            assert!(tokio::time::timeout(SHORT, pinger.echo(ip("192.0.2.7"), now() + LONG)).await.is_err());
+            assert_eq!(waiting(&pinger), 0);
+            assert_eq!(pinger.counts(), Counts::default());
+        });
+    });
 }
 
 #[test]
 fn more_echoes_than_one_socket_has_numbers_for_get_another() {
-    in_namespace(
-        || configure(&["link add hole type dummy", "addr add 192.0.2.1/24 dev hole", "link set hole up"]),
-        || {
-            run(async {
-                let pinger = pinger(&[Mode::Raw]);
-                for _ in 0..33_000 {
-                    let pinger = pinger.clone();
-                    tokio::task::spawn_local(async move { pinger.echo(ip("192.0.2.7"), now() + LONG).await });
-                }
-                while waiting(&pinger) < 33_000 {
-                    tokio::task::yield_now().await;
-                }
-                assert_eq!(pinger.0.v4.as_ref().unwrap().shards.borrow().len(), 2);
-            });
-        },
-    );
+    in_namespace(black_hole, || {
+        run(async {
+            let pinger = pinger(&[Mode::Raw]);
+            for _ in 0..33_000 {
+                let pinger = pinger.clone();
+                tokio::task::spawn_local(async move { pinger.echo(ip("192.0.2.7"), now() + LONG).await });
+            }
+            while waiting(&pinger) < 33_000 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(pinger.0.v4.as_ref().unwrap().shards.borrow().len(), 2);
+        });
+    });
 }
 
 #[test]

@@ -70,13 +70,14 @@ impl Waiting {
         }
     }
 
-    /// A reply from `from`. `arrival` tells when it came to something that was sent at the given time.
+    /// A reply from `from` that was seen at `seen`. `arrival` tells when one came to what was sent at the given time, if that is known.
     pub(super) fn reply(
         &mut self,
         message: &Message<'_>,
         from: IpAddr,
         hop_limit: Option<u8>,
-        arrival: impl FnOnce(Instant) -> Instant,
+        seen: Instant,
+        arrival: impl FnOnce(Instant) -> Option<Instant>,
         counts: &mut Counts,
     ) -> Option<Waker> {
         let Some(cookie) = message.cookie().filter(|cookie| cookie.nonce == self.nonce) else {
@@ -105,13 +106,16 @@ impl Waiting {
             return None;
         }
         let arrived = arrival(waiter.sent);
-        if arrived > waiter.deadline {
+        if arrived.is_some_and(|arrived| arrived > waiter.deadline) {
             counts.late += 1;
             return None;
         }
         counts.replied += 1;
         self.answered[usize::from(message.seq)] = true;
-        waiter.echo = Some(Echo::Replied { rtt: arrived.saturating_duration_since(waiter.sent), hop_limit });
+        waiter.echo = Some(match arrived {
+            None if seen > waiter.deadline => Echo::LocalFault(LocalFault::Undated),
+            _ => Echo::Replied { rtt: arrived.unwrap_or(seen).saturating_duration_since(waiter.sent), hop_limit },
+        });
         waiter.waker.take()
     }
 
@@ -206,7 +210,7 @@ mod tests {
         fn reply(&mut self, seq: u16, cookie: Cookie, from: &str, after: Duration) {
             let bytes = packet::request(Version::V6, 0, seq, cookie);
             let message = packet::quoted(Version::V6, &bytes).unwrap();
-            self.waiting.reply(&message, ip(from), Some(64), |sent| sent + after, &mut self.counts);
+            self.waiting.reply(&message, ip(from), Some(64), self.start + after, |sent| Some(sent + after), &mut self.counts);
         }
 
         fn outcome(&mut self, seq: u16) -> Option<Echo> {
@@ -254,6 +258,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_without_a_time_counts_while_it_cannot_be_late() {
+        for (seen, outcome) in [(ms(9), Echo::Replied { rtt: ms(9), hop_limit: None }), (ms(1_001), Echo::LocalFault(LocalFault::Undated))]
+        {
+            let mut world = World::new();
+            let (seq, cookie) = world.send("192.0.2.1");
+            let bytes = packet::request(Version::V6, 0, seq, cookie);
+            let message = packet::quoted(Version::V6, &bytes).unwrap();
+            world.waiting.reply(&message, ip("192.0.2.1"), None, world.start + seen, |_| None, &mut world.counts);
+            assert_eq!(world.outcome(seq), Some(outcome));
+        }
+    }
+
+    #[test]
     fn forged_and_damaged_replies_do_not_count() {
         let mut world = World::new();
         let (seq, cookie) = world.send("192.0.2.1");
@@ -264,7 +281,7 @@ mod tests {
         let mut bytes = packet::request(Version::V6, 0, seq, cookie);
         bytes[packet::LENGTH - 1] ^= 1;
         let damaged = packet::quoted(Version::V6, &bytes).unwrap();
-        world.waiting.reply(&damaged, ip("192.0.2.1"), None, |sent| sent, &mut world.counts);
+        world.waiting.reply(&damaged, ip("192.0.2.1"), None, world.start, Some, &mut world.counts);
         assert_eq!(world.outcome(seq), None);
         assert_eq!(world.counts, Counts { foreign: 2, late: 2, corrupt: 1, ..Counts::default() });
     }

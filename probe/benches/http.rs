@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs, reason = "a benchmark may panic, and prints")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark needs a clock")]
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -211,7 +212,7 @@ fn floor(address: SocketAddr) {
             }
         }
     }
-    println!("cpu_us={:.2} done={done}", (cpu() - before).as_micros() as f64 / done as f64);
+    println!("cpu_us={:.2} done={done}", cpu().saturating_sub(before).as_micros() as f64 / done as f64);
 }
 
 /// Sixteen addresses of the loopback network, so that ports do not run out.
@@ -268,11 +269,14 @@ fn catalogue(address: SocketAddr, targets: u64, period_s: u64, scheme: &str) -> 
     for number in 0..targets {
         let address = spread(address, number);
         let at = if scheme == "https" { format!("https://localhost/\", connect = \"{address}") } else { format!("http://{address}/") };
-        text += &format!("[[target]]\nid = \"t{number}\"\nvantages = [\"v\"]\nperiod = \"{period_s}s\"\ntimeout = \"500ms\"\n");
-        text += &format!("check = {{ kind = \"http\", url = \"{at}\", body = \"alive\"{ca} }}\n");
+        let _ = write!(text, "[[target]]\nid = \"t{number}\"\nvantages = [\"v\"]\nperiod = \"{period_s}s\"\ntimeout = \"500ms\"\n");
+        let _ = writeln!(text, "check = {{ kind = \"http\", url = \"{at}\", body = \"alive\"{ca} }}");
     }
-    text +=
-        &format!("[[service]]\nid = \"s\"\nindicator = \"I\"\nneeds = {{ all = [{}] }}\nsince = 2026-01-01T00:00:00Z\n", needs.join(", "));
+    let _ = write!(
+        text,
+        "[[service]]\nid = \"s\"\nindicator = \"I\"\nneeds = {{ all = [{}] }}\nsince = 2026-01-01T00:00:00Z\n",
+        needs.join(", ")
+    );
     Arc::new(Catalogue::read(&text, Strictness::Live).unwrap().0)
 }
 
@@ -299,7 +303,7 @@ fn probe(address: SocketAddr, targets: u64, period_s: u64, scheme: &str) -> Stri
     sink.latencies.lock().unwrap().clear();
     let before = cpu();
     std::thread::sleep(LENGTH);
-    let spent = cpu() - before;
+    let spent = cpu().saturating_sub(before);
     let last = sink.counts();
     let made: u64 = last.iter().sum::<u64>() - first.iter().sum::<u64>();
     let mut latencies = std::mem::take(&mut *sink.latencies.lock().unwrap());

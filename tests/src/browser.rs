@@ -18,7 +18,7 @@ pub struct Browser {
     driver: Child,
     address: SocketAddr,
     session: String,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
 
 impl Browser {
@@ -35,9 +35,9 @@ impl Browser {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         wait_for("chromedriver", || request(address, "GET", "/status", &[], "").ok().filter(|(status, _)| *status == 200));
         let profile = tempfile::tempdir().unwrap();
-        let mut browser = Self { driver, address, session: String::new(), _profile: profile };
+        let mut browser = Self { driver, address, session: String::new(), profile };
         let size = format!("--window-size={width},{height}");
-        let profile = format!("--user-data-dir={}", browser._profile.path().display());
+        let profile = format!("--user-data-dir={}", browser.profile.path().display());
         #[rustfmt::skip]
         let args = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", &size, &profile];

@@ -1,5 +1,6 @@
 //! Support for the tests that span crates.
 
+#![allow(clippy::must_use_candidate, reason = "what a test looks at, it uses")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic: that is how it fails")]
 
 pub mod browser;

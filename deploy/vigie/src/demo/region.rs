@@ -82,8 +82,8 @@ impl Region {
         let text = catalogue::text(&addresses, &machine, &dir.join("console.pem"), wall_now(), catalogue::may_ping());
         fs::write(dir.join("catalogue.toml"), text)?;
         let tokens: Vec<(&str, String)> = ZONES.iter().map(|zone| (*zone, token())).collect();
-        let list: String = tokens.iter().map(|(zone, token)| format!("{zone} {token}\n")).collect();
-        write_secret(&dir.join("tokens"), &list)?;
+        let lines: Vec<String> = tokens.iter().map(|(zone, token)| format!("{zone} {token}")).collect();
+        write_secret(&dir.join("tokens"), &lines.join("\n"))?;
         let args = ["--tokens", "tokens", "--catalogue", "catalogue.toml", "--data", "data", "--notice", notice, "--listen"];
         let aggregator = Program::start(dir, "aggregator", &[&["aggregate"], &args[..], &[&listen.to_string()]].concat())?;
         let mut region = Self {

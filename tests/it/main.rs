@@ -1,5 +1,6 @@
 //! Everything that is tested across crates.
 
+#![allow(clippy::float_cmp, reason = "the metrics that are compared are counts: whole numbers, exact as f64")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may panic: that is how it fails")]
 
 mod api;

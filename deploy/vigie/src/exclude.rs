@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
+use vigie_aggregator::clock::wall_now;
 use vigie_contract::record::Record;
 use vigie_contract::{Exclusion, ExclusionId, ExclusionKind, ServiceId};
 
@@ -105,6 +106,7 @@ async fn approve(args: &Approve) -> Result<(), Failure> {
     };
     let mut notes = services_above(&desk, &exclusion.services);
     notes.extend(not_allowed(&desk, &exclusion));
+    notes.extend(too_late(&exclusion));
     let record = Record::Exclusion(exclusion);
     check(&record)?;
     desk.append(&record, &notes, args.appending.yes).await.map(|_| ())
@@ -135,4 +137,14 @@ fn not_allowed(desk: &Desk, exclusion: &Exclusion) -> Vec<String> {
     refused
         .map(|(_, service)| format!("the indicator of {} does not allow {}: nothing is taken off", service.id, exclusion.kind.as_str()))
         .collect()
+}
+
+/// A maintenance counts from when it was known beforehand (SPEC §6).
+fn too_late(exclusion: &Exclusion) -> Option<String> {
+    let is_late = exclusion.kind == ExclusionKind::Maintenance && exclusion.override_by.is_none() && exclusion.start <= wall_now();
+    is_late.then(|| {
+        "this will not count: a maintenance must be recorded before its start, which is past; --override-by NAME says who decides that \
+         it counts all the same"
+            .to_owned()
+    })
 }

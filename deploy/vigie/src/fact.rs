@@ -83,11 +83,40 @@ impl Desk {
             writeln!(out, "nothing was appended")?;
             return Ok(false);
         }
+        self.refuse_what_was_decided_meanwhile(record).await?;
         let appended = self.log.append(&[text.into_bytes()]).await?;
         if let Some(appended) = appended.first() {
             writeln!(out, "appended at offset {}, {}", appended.offset, appended.appended_at)?;
         }
         Ok(true)
+    }
+
+    /// Somebody else may have decided about the same fact while this one was asked: of equal revisions the log counts the first.
+    async fn refuse_what_was_decided_meanwhile(&mut self, record: &Record<'_>) -> Result<(), Failure> {
+        let Some((kind, id, rev)) = revision(record) else { return Ok(()) };
+        while self.next < self.log.bounds().await?.next {
+            for logged in self.log.read(self.next, MOST_READ).await? {
+                self.next = logged.offset + 1;
+                let Ok(Ok(other)) = decode_appended(&logged.bytes, logged.appended_at).map(|decoded| decoded.record) else { continue };
+                if revision(&other).is_some_and(|(its_kind, its_id, its_rev)| (its_kind, its_id) == (kind, id) && its_rev >= rev) {
+                    return Err(Failure::new(format!(
+                        "nothing was appended: somebody else has decided about {kind} {id} at {}, after this was shown; give the command \
+                         again to see what holds now",
+                        logged.appended_at
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which fact a record is, and which revision of it; `None` of what nobody decides.
+fn revision<'a>(record: &'a Record<'_>) -> Option<(&'static str, &'a str, u64)> {
+    match record {
+        Record::Claim(claim) => Some(("claim", claim.id.as_str(), claim.rev)),
+        Record::Exclusion(exclusion) => Some(("exclusion", exclusion.id.as_str(), exclusion.rev)),
+        Record::Sample(_) | Record::Tick | Record::Catalogue(_) => None,
     }
 }
 
@@ -177,4 +206,40 @@ pub(crate) fn check(record: &Record<'_>) -> Result<(), Failure> {
     let text = encode(record, None, Some(wall_now()));
     decode(text.as_bytes())?.record?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use vigie_contract::record::CatalogueRecord;
+    use vigie_contract::{Claim, ClaimState};
+
+    use super::*;
+
+    const CATALOGUE: &str = "[[indicator]]\nid = \"I\"\nobjective = 99\n[[target]]\nid = \"t\"\nvantages = [\"v\"]\n\
+        [[service]]\nid = \"s\"\nindicator = \"I\"\nneeds = \"t\"\nsince = 2026-01-01T00:00:00Z\n";
+
+    fn claim(rev: u64, state: ClaimState) -> Record<'static> {
+        let (id, service, opened_at) = ("T-1".into(), "s".into(), wall_now());
+        Record::Claim(Claim { id, rev, service, tenant: None, opened_at, state, resolved_at: None, actor: None, reason: None })
+    }
+
+    #[test]
+    fn of_two_who_decide_at_once_the_second_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let log = SqliteLog::open(&DataDir::open(place.path(), Access::Serve).unwrap()).unwrap();
+            let catalogue =
+                CatalogueRecord { rev: 1, sha256: None, text: CATALOGUE.to_owned(), override_by: None, actor: None, reason: None };
+            let open = claim(1, ClaimState::Received);
+            let records = [Record::Catalogue(catalogue), open].map(|record| encode(&record, None, None).into_bytes());
+            log.append(&records).await.unwrap();
+            let (first, second, third) =
+                (Desk::open(place.path()).await.unwrap(), Desk::open(place.path()).await.unwrap(), Desk::open(place.path()).await.unwrap());
+            assert!(first.append(&claim(2, ClaimState::Accepted), &[], true).await.unwrap());
+            let told = second.append(&claim(2, ClaimState::Rejected), &[], true).await.unwrap_err().to_string();
+            assert!(told.contains("somebody else has decided about claim T-1"), "{told}");
+            assert!(third.append(&claim(3, ClaimState::Rejected), &[], true).await.unwrap(), "a later revision is another decision");
+        });
+    }
 }

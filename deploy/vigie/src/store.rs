@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde_json::{Map, Value};
 use vigie_aggregator::sqlite::{Access, DataDir, SqliteStore};
 use vigie_contract::catalogue::Strictness;
-use vigie_contract::{Calendar, Catalogue, Month, Span, Time};
+use vigie_contract::{Catalogue, Month, Span, Time};
 
 use crate::shell::{self, Failure};
 
@@ -105,12 +105,12 @@ fn month(text: &str) -> Result<Month, Failure> {
     Month::parse(text).ok_or_else(|| Failure::new(format!("`{text}` is no month: write 2026-11")))
 }
 
-/// Months are cut as the newest catalogue says.
-async fn calendar(store: &SqliteStore) -> Result<Calendar, Failure> {
+/// The newest catalogue.
+async fn catalogue(store: &SqliteStore) -> Result<Catalogue, Failure> {
     let rows = store.rows("SELECT text FROM catalogues ORDER BY rev DESC, ver LIMIT 1", Vec::new()).await?;
     let text = rows.first().and_then(|row| row["text"].as_str()).ok_or_else(|| Failure::new("the region has no catalogue yet"))?;
     match Catalogue::read(text, Strictness::Replay) {
-        Ok((catalogue, _)) => Ok(catalogue.calendar),
+        Ok((catalogue, _)) => Ok(catalogue),
         Err(_) => Err(Failure::new("the region's catalogue cannot be read by this version")),
     }
 }
@@ -120,7 +120,8 @@ pub(crate) fn windows(args: &Windows) -> io::Result<ExitCode> {
         let store = SqliteStore::open(&DataDir::open(&args.data, Access::Join)?)?;
         let (mut from, mut to) = (i64::MIN, i64::MAX);
         if let Some(text) = &args.month {
-            let (month, calendar) = (month(text)?, calendar(&store).await?);
+            // Months are cut as the newest catalogue says.
+            let (month, calendar) = (month(text)?, catalogue(&store).await?.calendar);
             (from, to) = (calendar.start_of(month).us(), calendar.end_of(month).us());
         }
         let sql = "SELECT * FROM windows_current WHERE onset_us < ?1 AND coalesce(end_us, ?2) > ?3 AND (?4 IS NULL OR service = ?4)
@@ -130,6 +131,8 @@ pub(crate) fn windows(args: &Windows) -> io::Result<ExitCode> {
         if let Some(service) = args.service.as_deref().filter(|_| rows.is_empty()) {
             known_service(&store, service).await?;
         }
+        let frontier = store.rows("SELECT as_of_us FROM frontiers_current", Vec::new()).await?;
+        let frontier = frontier.iter().filter_map(|row| row["as_of_us"].as_i64()).max().unwrap_or_default();
         let mut out = io::stdout().lock();
         for row in &rows {
             if args.json {
@@ -137,7 +140,7 @@ pub(crate) fn windows(args: &Windows) -> io::Result<ExitCode> {
                 continue;
             }
             let instant = |name: &str| row[name].as_i64().map_or_else(|| "-".to_owned(), |us| Time::from_us(us).to_string());
-            let end = row["end_us"].as_i64().unwrap_or_else(|| row["as_of_us"].as_i64().unwrap_or_default());
+            let end = row["end_us"].as_i64().unwrap_or(frontier);
             let length = Span::from_us(end - row["onset_us"].as_i64().unwrap_or_default());
             writeln!(
                 out,
@@ -175,13 +178,18 @@ pub(crate) fn report(args: &Report) -> io::Result<ExitCode> {
         month(&args.month)?;
         let store = SqliteStore::open(&DataDir::open(&args.data, Access::Join)?)?;
         let mine = vec![Value::from(args.month.clone())];
-        let accounts = store.rows("SELECT * FROM accounts_current WHERE month = ?1 ORDER BY indicator, service", mine.clone()).await?;
+        let mut accounts = store.rows("SELECT * FROM accounts_current WHERE month = ?1 ORDER BY indicator, service", mine.clone()).await?;
         let latencies = store.rows("SELECT * FROM latency_current WHERE month = ?1 ORDER BY target", mine).await?;
         if accounts.is_empty() {
             let months = store.rows("SELECT DISTINCT month FROM accounts_current ORDER BY month", Vec::new()).await?;
             let months: Vec<&str> = months.iter().map(|row| text(row, "month")).collect();
             let known = if months.is_empty() { "none yet".to_owned() } else { months.join(", ") };
             return Err(Failure::new(format!("month {} is not accounted; there are: {known}", args.month)));
+        }
+        let catalogue = catalogue(&store).await?;
+        for account in &mut accounts {
+            let service = catalogue.services.iter().find(|service| service.id.as_str() == text(account, "service"));
+            account.insert("contractual".to_owned(), service.is_none_or(|service| service.contractual).into());
         }
         let mut out = io::stdout().lock();
         match args.format {
@@ -193,9 +201,10 @@ pub(crate) fn report(args: &Report) -> io::Result<ExitCode> {
     })
 }
 
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 18] = [
     "service",
     "indicator",
+    "contractual",
     "month",
     "base_us",
     "elapsed_us",
@@ -254,11 +263,12 @@ fn write_text(out: &mut impl Write, args: &Report, accounts: &[Row], latencies: 
         let provisional = if row["final"] == Value::Bool(true) { "" } else { say(" (provisional)", " (provisoire)") };
         format!("{word}{provisional}")
     };
+    let not_contractual = say(" (not contractual)", " (non contractuel)");
     let mut table: Vec<[String; 8]> = vec![heading.map(str::to_owned)];
     table.extend(accounts.iter().map(|row| {
         [
             text(row, "service").to_owned(),
-            text(row, "indicator").to_owned(),
+            format!("{}{}", text(row, "indicator"), if row["contractual"] == Value::Bool(true) { "" } else { not_contractual }),
             span(row, "down_us"),
             span(row, "unknown_us"),
             span(row, "remaining_us"),

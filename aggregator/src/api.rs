@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -22,12 +22,12 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use vigie_contract::catalogue::ServiceIx;
 use vigie_contract::metric::Exposition;
-use vigie_contract::{Month, Span, Time};
+use vigie_contract::{Month, Span, Time, VantageId};
 
 use crate::clock::wall_now;
 use crate::core::engine::Engine;
 use crate::core::interval::Intervals;
-use crate::core::line::WindowLine;
+use crate::core::line::{AccountLine, WindowLine};
 use crate::core::state::State as Level;
 use crate::core::window::Status as WindowStatus;
 use crate::explain::{self, Language};
@@ -38,6 +38,8 @@ use crate::port::{AppendError, EvidenceLog};
 
 /// How often the live page learns of the state.
 const BEAT: Duration = Duration::from_secs(1);
+/// The body of a request that takes longer is not waited for.
+const SLOWEST_BODY: Duration = Duration::from_secs(30);
 /// A picture of a window has at most so many samples per target and vantage; the rest is left out of the middle.
 const MOST_SAMPLES: usize = 2_000;
 /// Scripts and styles are our own files, and nothing else is loaded.
@@ -155,6 +157,18 @@ fn answer(value: Value) -> Response {
     (no_store(), Json(value)).into_response()
 }
 
+/// An answer as of a frontier, with what is to be known of its trust.
+fn dated<L>(api: &Api<L>, frontier: Option<Time>, mut value: Value) -> Response {
+    value["frontier_us"] = json!(frontier.map(Time::us));
+    value["stale"] = json!(api.region.view().staleness(wall_now()));
+    answer(value)
+}
+
+/// The instant up to which everything is evaluated, if anything is.
+fn frontier(engine: &Engine) -> Option<Time> {
+    Some(engine.frontier()).filter(|frontier| *frontier >= Time::EARLIEST)
+}
+
 fn asset(media_type: &'static str, text: &'static str) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static(media_type))], no_store(), text).into_response()
 }
@@ -264,7 +278,7 @@ async fn windows<L: EvidenceLog + 'static>(State(api): Shared<L>, Asked(filter):
         meets && wanted.is_none_or(|closed| closed == (window.status == WindowStatus::Closed))
     });
     lines.sort_by_key(|window| (-window.onset_us, window.service.clone()));
-    Ok(answer(json!({ "frontier_us": engine.frontier().us(), "windows": lines })))
+    Ok(dated(&api, frontier(&engine), json!({ "windows": lines })))
 }
 
 fn find(engine: &Engine, id: &str) -> Result<(ServiceIx, WindowLine), Refused> {
@@ -323,7 +337,7 @@ async fn window_explanation<L: EvidenceLog + 'static>(
     let engine = api.region.engine();
     find(&engine, &id)?;
     let story = explain::window(&engine, &id).ok_or_else(|| Refused::not_found(format!("window `{id}` cannot be explained any more")))?;
-    Ok(answer(json!({ "words": story.in_words(language), "story": story })))
+    Ok(dated(&api, frontier(&engine), json!({ "words": story.in_words(language), "story": story })))
 }
 
 async fn explanation<L: EvidenceLog + 'static>(
@@ -339,7 +353,7 @@ async fn explanation<L: EvidenceLog + 'static>(
     let engine = api.region.engine();
     chosen(&engine, Some(service))?;
     let moment = explain::moment(&engine, service, at).ok_or_else(|| Refused::not_found(format!("there is no service `{service}`")))?;
-    Ok(answer(json!({ "words": moment.in_words(language), "moment": moment })))
+    Ok(dated(&api, frontier(&engine), json!({ "words": moment.in_words(language), "moment": moment })))
 }
 
 fn pairs(intervals: &Intervals) -> Vec<(i64, i64)> {
@@ -400,18 +414,31 @@ async fn targets<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response {
     part(&api, "targets")
 }
 
+/// What was promised for the month of an account, in percent.
+fn objective(engine: &Engine, account: &AccountLine) -> Option<String> {
+    let catalogue = engine.catalogue()?;
+    let start = catalogue.calendar.start_of(Month::parse(&account.month)?);
+    let indicator = catalogue.indicators.iter().find(|indicator| indicator.id == account.indicator)?;
+    Some(indicator.terms.at(start).objective_percent())
+}
+
 async fn accounts<L: EvidenceLog + 'static>(State(api): Shared<L>, Asked(filter): Asked<Filter>) -> Result<Response, Refused> {
     let engine = api.region.engine();
     let services = chosen(&engine, filter.service.as_deref())?;
     let month = filter.month.as_deref().map(|month| bounds(&engine, Some(month))).transpose()?.map(|(month, _, _)| month.to_string());
     let mut lines: Vec<_> = services.into_iter().flat_map(|service| engine.account_lines(service)).collect();
     lines.retain(|account| month.as_ref().is_none_or(|month| account.month == *month));
-    Ok(answer(json!({ "frontier_us": engine.frontier().us(), "accounts": lines })))
+    let with_objective = |account: &AccountLine| {
+        let mut line = json!(account);
+        line["objective"] = json!(objective(&engine, account));
+        line
+    };
+    Ok(dated(&api, frontier(&engine), json!({ "accounts": lines.iter().map(with_objective).collect::<Vec<_>>() })))
 }
 
 async fn latencies<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response {
     let view = api.region.view();
-    answer(json!({ "frontier_us": view.frontier.map(Time::us), "latencies": view.latencies }))
+    dated(&api, view.frontier, json!({ "latencies": view.latencies }))
 }
 
 async fn claims<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response {
@@ -420,7 +447,7 @@ async fn claims<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response {
         json!({ "id": claim.id, "rev": claim.rev, "service": claim.service, "opened_us": claim.opened_at.us(), "state": claim.state,
                 "resolved_us": claim.resolved_at.map(Time::us), "actor": claim.actor, "reason": claim.reason })
     };
-    answer(json!({ "claims": engine.claims().map(line).collect::<Vec<_>>() }))
+    dated(&api, frontier(&engine), json!({ "claims": engine.claims().map(line).collect::<Vec<_>>() }))
 }
 
 async fn exclusions<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response {
@@ -433,7 +460,7 @@ async fn exclusions<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response
                 "approved_by": exclusion.approved_by, "override_by": exclusion.override_by, "reason": exclusion.reason,
                 "appended_us": revision.appended_at.us() })
     };
-    answer(json!({ "exclusions": highest.map(line).collect::<Vec<_>>() }))
+    dated(&api, frontier(&engine), json!({ "exclusions": highest.map(line).collect::<Vec<_>>() }))
 }
 
 async fn timeline<L: EvidenceLog + 'static>(State(api): Shared<L>, Asked(filter): Asked<Filter>) -> Result<Response, Refused> {
@@ -445,8 +472,11 @@ async fn timeline<L: EvidenceLog + 'static>(State(api): Shared<L>, Asked(filter)
         let published = engine.published_within(service, start, end);
         let supervised = engine.with_view(service, |view| view.supervised_down(start, end)).unwrap_or_default();
         let unknown = engine.with_view(service, |view| view.unknown(start, end)).unwrap_or_default().cut(start, end);
+        let clock = engine.with_view(service, |view| view.clock);
+        let measured = clock.and_then(|clock| Some((clock.since?.max(start), clock.stop().min(end)))).filter(|(from, to)| from < to);
         json!({
             "id": catalogue.map(|catalogue| &catalogue.services[service].id),
+            "measured": measured.map(|(from, to)| (from.us(), to.us())),
             "down": pairs(&published),
             "claimed": pairs(&published.without(&supervised)),
             "unknown": pairs(&unknown.without(&published)),
@@ -454,19 +484,42 @@ async fn timeline<L: EvidenceLog + 'static>(State(api): Shared<L>, Asked(filter)
         })
     };
     let lines: Vec<_> = services.into_iter().map(line).collect();
-    Ok(answer(
-        json!({ "month": month.to_string(), "start_us": start.us(), "end_us": end.us(), "frontier_us": engine.frontier().us(), "services": lines }),
-    ))
+    let value = json!({ "month": month.to_string(), "start_us": start.us(), "end_us": end.us(), "services": lines });
+    Ok(dated(&api, frontier(&engine), value))
+}
+
+/// The vantage whose token the request bears; without one, nothing of its body is read.
+struct Speaker(VantageId);
+
+impl<L: EvidenceLog + 'static> FromRequestParts<Arc<Api<L>>> for Speaker {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api<L>>) -> Result<Self, Refused> {
+        let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let vantage = api.tokens.vantage(authorization).cloned();
+        vantage.map(Self).ok_or_else(|| Refused(StatusCode::UNAUTHORIZED, "this token speaks for no vantage".to_owned()))
+    }
+}
+
+async fn read_body(request: Request) -> Result<Bytes, Refused> {
+    match tokio::time::timeout(SLOWEST_BODY, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) => Err(Refused(rejection.status(), rejection.body_text())),
+        Err(_) => Err(Refused(StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {} s", SLOWEST_BODY.as_secs()))),
+    }
 }
 
 /// The ingest of remote probes.
-async fn evidence<L: EvidenceLog + 'static>(State(api): Shared<L>, headers: HeaderMap, body: Bytes) -> Result<Response, Refused> {
-    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let Some(vantage) = api.tokens.vantage(authorization) else {
-        return Err(Refused(StatusCode::UNAUTHORIZED, "this token speaks for no vantage".to_owned()));
-    };
-    let taken = ingest(&*api.log, vantage, &body).await;
+async fn evidence<L: EvidenceLog + 'static>(
+    State(api): Shared<L>,
+    Speaker(vantage): Speaker,
+    request: Request,
+) -> Result<Response, Refused> {
+    let body = read_body(request).await?;
+    let taken = ingest(&*api.log, &vantage, &body).await;
     match &taken {
+        // An empty request appends nothing, and tells nothing about the log.
+        Ok((0, _)) => {}
         Ok((records, _)) => api.region.note_append(*records as u64, true),
         Err(IngestError::Log(AppendError::Unavailable(_) | AppendError::Forbidden(_))) => api.region.note_append(1, false),
         Err(_) => {}

@@ -44,20 +44,23 @@ pub fn expose(region: &Region, now: Time) -> String {
     for service in &view.services {
         expose_service(&mut out, &view, service, stale.is_some());
     }
-    for account in &view.accounts {
+    let shown: Vec<String> = view.month.iter().flat_map(|(month, _, _)| [*month, month.back(1)]).map(|month| month.to_string()).collect();
+    for account in view.accounts.iter().filter(|account| shown.contains(&account.month)) {
         expose_account(&mut out, &view, account);
     }
     for target in &view.targets {
         expose_target(&mut out, target, stale.is_some());
     }
-    for line in &view.latencies {
+    for line in view.latencies.iter().filter(|line| shown.contains(&line.month)) {
         let labels = [line.target.as_str(), &line.month];
         out.put(&m::LATENCY_MEASURED, &labels, line.ok as f64);
         out.put(&m::LATENCY_OVER, &labels, line.over as f64);
         out.put(&m::LATENCY_MAX, &labels, seconds_us(line.max_us));
     }
     for vantage in &view.vantages {
-        out.put(&m::GATE, &[vantage.id.as_str(), "anchors"], flag(vantage.gated));
+        if let Some(gated) = vantage.gated.filter(|_| stale.is_none()) {
+            out.put(&m::GATE, &[vantage.id.as_str(), "anchors"], flag(gated));
+        }
         if let Some((newest, frontier)) = vantage.newest_us.zip(view.frontier) {
             out.put(&m::SAMPLE_AGE, &[vantage.id.as_str()], seconds_us(frontier.us() - newest));
         }
@@ -76,9 +79,19 @@ fn expose_service(out: &mut Exposition, view: &View, service: &ServiceView, is_s
     out.put(&m::SERVICE_STATE, &labels, code(if is_stale { State::Unknown } else { service.state }));
     out.put(&m::CANDIDATES, &labels, service.candidates.len() as f64);
     if !is_stale {
-        out.put(&m::COVERAGE, &labels, service.coverage);
-        out.put(&m::QUORUM_MARGIN, &labels, service.margin as f64);
+        expose_service_now(out, view, service, labels);
     }
+    if let Some((month, _, _)) = view.month {
+        let month = month.to_string();
+        out.put(&m::DOWN_OBSERVED, &[labels[0], labels[1], &month], seconds(service.down_parts.0));
+        out.put(&m::DOWN_INFERRED, &[labels[0], labels[1], &month], seconds(service.down_parts.1));
+    }
+}
+
+/// What a service is now, which nobody knows while it is stale.
+fn expose_service_now(out: &mut Exposition, view: &View, service: &ServiceView, labels: [&str; 2]) {
+    out.put(&m::COVERAGE, &labels, service.coverage);
+    out.put(&m::QUORUM_MARGIN, &labels, service.margin as f64);
     for (window, burn) in m::BURN_RATE_WINDOWS.iter().zip(service.burn) {
         out.put(&m::BURN_RATE, &[labels[0], labels[1], window], burn);
     }
@@ -86,11 +99,6 @@ fn expose_service(out: &mut Exposition, view: &View, service: &ServiceView, is_s
     if let Some(window) = open {
         out.put(&m::WINDOW_OPEN_SINCE, &labels, seconds_us(window.onset_us));
         out.put(&m::WINDOW_RESTORING, &labels, flag(window.status == WindowStatus::Restoring));
-    }
-    if let Some((month, _, _)) = view.month {
-        let month = month.to_string();
-        out.put(&m::DOWN_OBSERVED, &[labels[0], labels[1], &month], seconds(service.down_parts.0));
-        out.put(&m::DOWN_INFERRED, &[labels[0], labels[1], &month], seconds(service.down_parts.1));
     }
 }
 

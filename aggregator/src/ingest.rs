@@ -52,7 +52,8 @@ impl Tokens {
     /// The vantage that the value of an `Authorization` header speaks for.
     #[must_use]
     pub fn vantage(&self, authorization: &str) -> Option<&VantageId> {
-        self.0.get(&digest(authorization.strip_prefix("Bearer ")?.trim()))
+        let (scheme, token) = authorization.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| self.0.get(&digest(token.trim())))?
     }
 }
 
@@ -125,7 +126,9 @@ mod tests {
     fn a_token_speaks_for_its_vantage_and_is_shown_nowhere() {
         let tokens = Tokens::read("# probes\naz05 0123456789abcdef\n\naz06 fedcba9876543210\n").unwrap();
         assert_eq!(tokens.vantage("Bearer 0123456789abcdef"), Some(&"az05".into()));
+        assert_eq!(tokens.vantage("bearer 0123456789abcdef"), Some(&"az05".into()), "a scheme is written as one likes (RFC 9110)");
         assert_eq!(tokens.vantage("0123456789abcdef"), None);
+        assert_eq!(tokens.vantage("Basic 0123456789abcdef"), None);
         assert_eq!(tokens.vantage("Bearer wrong"), None);
         assert!(!format!("{tokens:?}").contains("0123"));
         for (text, line) in [("az05 short", 1), ("az05 0123456789abcdef\naz06 0123456789abcdef", 2), ("az05", 1)] {

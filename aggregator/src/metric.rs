@@ -2,7 +2,7 @@
 //!
 //! Base units: seconds, and ratios from 0 to 1 (a burn rate may exceed 1). What evidence that comes late can revise is a gauge,
 //! monthly sums included: they go down too, and `rate()` has no business with them. A metric whose value nobody knows is absent,
-//! never 0. The probe's own metrics bear the names of the blackbox exporter and stand with the probe.
+//! never 0. Monthly figures are exported of the current month and the one before it; the API and the store have them all. The probe's own metrics bear the names of the blackbox exporter and stand with the probe.
 
 pub use vigie_contract::metric::{Kind, Metric};
 
@@ -34,15 +34,15 @@ metrics! {
     SERVICE_STATE = Gauge "vigie_service_state" SERVICE,
         "State at the frontier: 0 up, 1 unknown, 2 down; 1 for all services while vigie_stale is 1.";
     WINDOW_OPEN_SINCE = Gauge "vigie_window_open_since_timestamp_seconds" SERVICE,
-        "Onset of the outage window that is open, in Unix time; absent while none is: time() minus this is its length so far.";
+        "Onset of the outage window that is open, in Unix time; absent while none is or vigie_stale is 1: time() minus this is its length so far.";
     WINDOW_RESTORING = Gauge "vigie_window_restoring" SERVICE,
-        "1 while the open window is no longer down but not yet stably up, 0 while it is down; absent while none is open.";
+        "1 while the open window is no longer down but not yet stably up, 0 while it is down; absent while none is open or vigie_stale is 1.";
     CANDIDATES = Gauge "vigie_claim_candidates" SERVICE,
         "Customers' claims that count nothing so far and wait for support's decision.";
     COVERAGE = Gauge "vigie_coverage_ratio" SERVICE,
-        "Share of the assigned pairs of target and vantage that are up or down, not unknown, at the frontier: 1 is full sight.";
+        "Share of the assigned pairs of target and vantage that are up or down, not unknown, at the frontier: 1 is full sight; absent while vigie_stale is 1.";
     QUORUM_MARGIN = Gauge "vigie_quorum_margin_vantages" SERVICE,
-        "How many more vantages may fall silent before some target of the service can no longer be judged: 0 is the last warning.";
+        "How many more vantages may fall silent before some target of the service can no longer be judged: 0 is the last warning; absent while vigie_stale is 1.";
 
     // Services by month
     OBJECTIVE = Gauge "vigie_objective_ratio" MONTH,
@@ -72,7 +72,7 @@ metrics! {
     FINAL = Gauge "vigie_account_final" MONTH,
         "1 once no sample can change the month any more, only claims and exclusions.";
     BURN_RATE = Gauge "vigie_burn_rate_ratio" &["service", "indicator", "window"],
-        "Budget spent over the window up to the frontier, relative to an even spending over the month: 1 just lasts, 14.4 over 1h takes 2 percent of it.";
+        "Budget spent over the window up to the frontier, relative to an even spending over the month: 1 just lasts, 14.4 over 1h takes 2 percent of it; absent while vigie_stale is 1.";
 
     // Targets and vantages
     TARGET_STATE = Gauge "vigie_target_state" &["target"],
@@ -88,7 +88,7 @@ metrics! {
     LATENCY_MAX = Gauge "vigie_latency_max_seconds" LATENCY,
         "The greatest latency of the month.";
     GATE = Gauge "vigie_gate_active" &["vantage", "cause"],
-        "1 while what the vantage sees failing is held for its own fault, by cause; anchors: all its anchors are down from it.";
+        "1 while what the vantage sees failing is held for its own fault, by cause; anchors: all its anchors are down from it; absent while vigie_stale is 1.";
     SAMPLE_AGE = Gauge "vigie_vantage_sample_age_seconds" &["vantage"],
         "Frontier minus the newest stamp of the vantage: grows while it is silent or its clock is behind.";
 

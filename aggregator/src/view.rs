@@ -10,8 +10,9 @@ use crate::core::engine::Engine;
 use crate::core::line::{AccountLine, CandidateLine, LatencyLine, WindowLine};
 use crate::core::state::State;
 use crate::core::window::Status as WindowStatus;
+use crate::port::Offset;
 
-/// Wall clock − frontier may exceed `settle` by this (DESIGN §2).
+/// Wall clock − frontier may exceed `settle` by this (DESIGN §2), and the log's clock the wall clock.
 pub const LATEST: Span = Span::from_secs(10);
 /// The page lists at most so many windows.
 const MOST_WINDOWS: usize = 50;
@@ -34,6 +35,8 @@ pub enum Cause {
     Starting,
     /// No catalogue is in force.
     NoCatalogue,
+    /// The log is ahead of the wall clock: one of the clocks is or was wrong.
+    LogAhead,
     /// Nothing can be appended to the log, not even a tick.
     AppendFailing,
     /// The frontier is behind the wall clock, although the log is read.
@@ -44,7 +47,8 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Starting, Self::NoCatalogue, Self::AppendFailing, Self::FrontierLags, Self::EngineStopped];
+    pub const ALL: [Self; 6] =
+        [Self::Starting, Self::NoCatalogue, Self::LogAhead, Self::AppendFailing, Self::FrontierLags, Self::EngineStopped];
 
     /// Its word.
     #[must_use]
@@ -52,6 +56,7 @@ impl Cause {
         match self {
             Self::Starting => "starting",
             Self::NoCatalogue => "no_catalogue",
+            Self::LogAhead => "log_ahead",
             Self::AppendFailing => "append_failing",
             Self::FrontierLags => "frontier_lags",
             Self::EngineStopped => "engine_stopped",
@@ -87,8 +92,8 @@ pub struct IndicatorView {
 pub struct VantageView {
     /// Its name.
     pub id: VantageId,
-    /// Whether all its anchors are down as seen from it.
-    pub gated: bool,
+    /// Whether all its anchors are down as seen from it; `None` while stale.
+    pub gated: Option<bool>,
     /// The newest stamp that it sent.
     pub newest_us: Option<i64>,
 }
@@ -102,6 +107,8 @@ pub struct ServiceView {
     pub indicator: IndicatorId,
     /// Whether its figure is the one that the contract speaks of.
     pub contractual: bool,
+    /// The targets that it rests upon, through other services too.
+    pub targets: Vec<TargetId>,
     /// What counts at the frontier.
     pub state: State,
     /// Since when it has this state.
@@ -183,6 +190,8 @@ pub struct View {
     pub latencies: Vec<LatencyLine>,
     /// Open windows, then the month's, the newest first.
     pub windows: Vec<WindowLine>,
+    /// The first record of the log that is not in it.
+    pub next: Offset,
     /// Whether the engine has caught up with the log since it started.
     pub caught_up: bool,
     /// Whether the last append failed.
@@ -208,7 +217,7 @@ pub struct Status<'a> {
     months: &'a [String],
     notice: Option<&'a str>,
     indicators: &'a [IndicatorView],
-    vantages: &'a [VantageView],
+    vantages: Vec<VantageView>,
     services: Vec<ServiceView>,
     targets: Vec<TargetView>,
     accounts: Vec<&'a AccountLine>,
@@ -255,9 +264,7 @@ impl View {
             accounts,
             latencies,
             windows: windows(engine, catalogue, bounds),
-            caught_up: false,
-            append_failing: false,
-            stopped: false,
+            ..Self::default()
         }
     }
 
@@ -265,25 +272,30 @@ impl View {
     #[must_use]
     pub fn staleness(&self, now: Time) -> Option<Staleness> {
         let lags = self.frontier.is_none_or(|frontier| now - frontier > self.settle + LATEST);
+        let ahead = self.frontier.is_some_and(|frontier| frontier + self.settle - now > LATEST);
         let cause = match () {
             () if self.stopped => Cause::EngineStopped,
+            // It is why nothing can be appended.
+            () if ahead => Cause::LogAhead,
             () if self.append_failing => Cause::AppendFailing,
             () if !self.caught_up => Cause::Starting,
             () if self.services.is_empty() => Cause::NoCatalogue,
             () if lags => Cause::FrontierLags,
             () => return None,
         };
-        Some(Staleness { cause, since_us: self.frontier.map(Time::us) })
+        Some(Staleness { cause, since_us: self.frontier.map(|frontier| frontier.min(now).us()) })
     }
 
     /// What may be shown when the wall clock says `now`.
     #[must_use]
     pub fn status<'a>(&'a self, now: Time, notice: Option<&'a str>) -> Status<'a> {
         let stale = self.staleness(now);
-        let (mut services, mut targets) = (self.services.clone(), self.targets.clone());
+        let (mut vantages, mut services, mut targets) = (self.vantages.clone(), self.services.clone(), self.targets.clone());
         if stale.is_some() {
+            vantages.iter_mut().for_each(|vantage| vantage.gated = None);
             for service in &mut services {
                 (service.state, service.since_us) = (State::Unknown, None);
+                (service.coverage, service.margin) = (0.0, -1);
             }
             for target in &mut targets {
                 (target.state, target.suspect) = (State::Unknown, false);
@@ -306,7 +318,7 @@ impl View {
             months: &self.months,
             notice,
             indicators: &self.indicators,
-            vantages: &self.vantages,
+            vantages,
             services,
             targets,
             accounts: accounts.collect(),
@@ -325,7 +337,7 @@ fn vantages(engine: &Engine, catalogue: &Catalogue) -> Vec<VantageView> {
     let newest = |vantage: VantageIx| (0..catalogue.targets.len()).filter_map(|target| engine.newest_stamp(target, vantage)).max();
     let view = |(ix, vantage): (VantageIx, &vigie_contract::catalogue::Vantage)| VantageView {
         id: vantage.id.clone(),
-        gated: engine.is_gated(ix, last(engine)),
+        gated: Some(engine.is_gated(ix, last(engine))),
         newest_us: newest(ix).map(Time::us),
     };
     catalogue.vantages.iter().enumerate().map(view).collect()
@@ -383,6 +395,7 @@ fn service_view(engine: &Engine, catalogue: &Catalogue, service: ServiceIx, mont
         id: definition.id.clone(),
         indicator: catalogue.indicators[definition.indicator].id.clone(),
         contractual: definition.contractual,
+        targets: reached().map(|(target, _)| target.id.clone()).collect(),
         state,
         since_us: since.map(Time::us),
         coverage: if pairs == 0 { 0.0 } else { known as f64 / pairs as f64 },
@@ -400,4 +413,41 @@ fn windows(engine: &Engine, catalogue: &Catalogue, month: (Time, Time)) -> Vec<W
     lines.sort_by_key(|window| (window.status == WindowStatus::Closed, -window.onset_us));
     lines.truncate(MOST_WINDOWS);
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_ahead_of_our_clock_is_not_trusted() {
+        let now = Time::from_us(1_792_800_000_000_000);
+        let service = ServiceView {
+            id: "s".into(),
+            indicator: "i".into(),
+            contractual: true,
+            targets: Vec::new(),
+            state: State::Up,
+            since_us: None,
+            coverage: 1.0,
+            margin: 0,
+            window: None,
+            burn: [0.0; 7],
+            down_parts: (Span::ZERO, Span::ZERO),
+            candidates: Vec::new(),
+        };
+        let settle = Span::from_secs(3);
+        let view = |last: Time| View {
+            frontier: Some(last - settle),
+            settle,
+            services: vec![service.clone()],
+            caught_up: true,
+            append_failing: true,
+            ..View::default()
+        };
+        let stale = |last| view(last).staleness(now).unwrap();
+        assert_eq!(stale(now + LATEST).cause, Cause::AppendFailing);
+        let ahead = stale(now + LATEST + Span::from_us(1));
+        assert_eq!((ahead.cause, ahead.since_us), (Cause::LogAhead, Some(now.us())), "nothing is known of the future");
+    }
 }

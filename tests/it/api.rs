@@ -1,4 +1,4 @@
-//! The API as its document describes it: every path of the OpenAPI document is asked, and every answer is valid by it.
+//! The API as its document describes it: every path of the `OpenAPI` document is asked, and every answer is valid by it.
 
 use std::collections::BTreeSet;
 
@@ -53,6 +53,12 @@ fn every_answer_is_as_the_openapi_document_says() {
         assert_eq!(answer.0, expected, "{path}: {}", answer.1);
         document.check(template, "get", path, answer)
     };
+    let services = ask("/api/v1/services", "/api/v1/services", 200);
+    assert_eq!(services["services"][2]["targets"], json!(["web"]));
+    let accounts = ask("/api/v1/accounts", "/api/v1/accounts?service=web/r1", 200);
+    assert_eq!(accounts["accounts"][0]["objective"], "99.9");
+    let timeline = ask("/api/v1/timeline", "/api/v1/timeline?service=web/r1", 200);
+    assert_eq!(timeline["services"][0]["measured"], json!([timeline["start_us"], timeline["frontier_us"]]));
     for path in ["status", "services", "targets", "accounts", "latencies", "claims", "exclusions", "timeline", "windows", "openapi.json"] {
         let path = format!("/api/v1/{path}");
         ask(&path, &path, 200);
@@ -96,7 +102,15 @@ fn every_answer_is_as_the_openapi_document_says() {
     post(&bearer, &sample("v"), 200);
     post(&bearer, &sample("w"), 422);
     post(&bearer, "{\"v\":1,\"type\":\"claim\"}", 422);
+    post(&bearer.to_lowercase(), &sample("v"), 200);
+    post(&bearer, &" ".repeat((8 << 20) + 1), 413);
     post("Bearer nonsense-nonsense-nonsense", &sample("v"), 401);
+    // Whoever is nobody is told so before a byte of what he wants to send is read.
+    let mut stranger = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut stranger, b"POST /api/v1/evidence HTTP/1.1\r\nhost: a\r\ncontent-length: 8000000\r\n\r\n").unwrap();
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stranger), &mut first).unwrap();
+    assert_eq!(first, "HTTP/1.1 401 Unauthorized\r\n");
 
     // A stream, whose first event is the status.
     let mut stream = std::net::TcpStream::connect(address).unwrap();

@@ -24,7 +24,18 @@ fn a_log_that_takes_nothing_turns_everything_unknown_with_its_cause_and_back() {
     let states = |of: &str| -> Vec<Value> { stale[of].as_array().unwrap().iter().map(|one| one["state"].clone()).collect() };
     assert!(states("services").iter().chain(&states("targets")).all(|state| state == "unknown"), "{stale}");
     assert!(region.is_all("unknown"));
+    for path in ["windows", "accounts", "timeline", "claims", "exclusions", "latencies", "explanation?service=a/r1&at=0", "services"] {
+        let answer = region.aggregator.json(&format!("/api/v1/{path}"));
+        assert_eq!(answer["stale"]["cause"], cause, "{path}: {answer}");
+        assert!(answer["frontier_us"].is_i64(), "{path}: {answer}");
+    }
+    assert!(stale["services"].as_array().unwrap().iter().all(|service| service["coverage"] == 0.0 && service["margin"] == -1), "{stale}");
+    assert!(stale["vantages"][0]["gated"].is_null(), "{stale}");
     let metrics = region.aggregator.get("/metrics").1;
+    for absent in ["vigie_gate_active{", "vigie_burn_rate_ratio{", "vigie_window_restoring{", "vigie_window_open_since_timestamp_seconds{"]
+    {
+        assert!(!metrics.contains(absent), "{absent} in {metrics}");
+    }
     // 1 is unknown: one for each of three services.
     let states = metrics.lines().filter(|line| line.starts_with("vigie_service_state{"));
     assert_eq!(states.filter(|line| line.ends_with("} 1")).count(), 3, "{metrics}");

@@ -200,6 +200,8 @@ CREATE TABLE frontiers
 ) WITHOUT ROWID, STRICT;
 
 CREATE INDEX windows_by_service ON windows (service, onset_us);
+-- The oldest samples are forgotten first.
+CREATE INDEX samples_by_append ON samples (appended_us);
 
 -- The outage windows that hold now: the highest version of each, without the retracted. Windows of one service never overlap.
 CREATE VIEW windows_current AS

@@ -52,15 +52,17 @@ pub struct Api<L> {
     tokens: Tokens,
     notice: Option<String>,
     status: watch::Sender<Arc<str>>,
+    /// Becomes true when the program ends: so do streams, then.
+    stop: watch::Receiver<bool>,
     /// More metrics for `/metrics`: those of a probe in the same process.
     probe_metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
 }
 
 impl<L: EvidenceLog + 'static> Api<L> {
-    /// Over `region`; remote probes append to `log` with one of `tokens`.
+    /// Over `region`; remote probes append to `log` with one of `tokens`. Streams end when `stop` becomes true.
     #[must_use]
-    pub fn new(region: Arc<Region>, log: Arc<L>, tokens: Tokens, notice: Option<String>) -> Self {
-        Self { region, log, tokens, notice, status: watch::Sender::new("".into()), probe_metrics: None }
+    pub fn new(region: Arc<Region>, log: Arc<L>, tokens: Tokens, notice: Option<String>, stop: watch::Receiver<bool>) -> Self {
+        Self { region, log, tokens, notice, status: watch::Sender::new("".into()), stop, probe_metrics: None }
     }
 
     /// Adds the metrics of a probe in the same process.
@@ -213,18 +215,21 @@ async fn events<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Sse<impl Str
     let mut states = api.status.subscribe();
     states.mark_changed();
     let first = Some(api.status_json());
-    let stream = unfold((states, first), |(mut states, first)| async move {
+    let stream = unfold((states, first, api.stop.clone()), |(mut states, first, mut stop)| async move {
         let text = match first {
             Some(first) => {
                 states.mark_unchanged();
                 first
             }
             None => {
-                states.changed().await.ok()?;
+                tokio::select! {
+                    changed = states.changed() => changed.ok()?,
+                    _ = stop.wait_for(|stop| *stop) => return None,
+                }
                 states.borrow_and_update().to_string()
             }
         };
-        Some((Ok(Event::default().event("status").data(text)), (states, None)))
+        Some((Ok(Event::default().event("status").data(text)), (states, None, stop)))
     });
     Sse::new(stream).keep_alive(KeepAlive::default())
 }

@@ -154,6 +154,7 @@ fn expose_counts(out: &mut Exposition, group: &str, counts: &Counts) {
     out.put(&m::APPEND_FAILURES, &[group], counts.append_failures as f64);
     out.put(&m::STORE_FAILURES, &[group], counts.store_failures as f64);
     out.put(&m::STORE_WAITING, &[group], counts.store_waiting as f64);
+    out.put(&m::CATALOGUE_REFUSED, &[group], counts.refused_catalogues as f64);
     if let Some(difference) = counts.log_clock_difference {
         out.put(&m::LOG_CLOCK_DIFFERENCE, &[group], seconds(difference));
     }

@@ -4,6 +4,7 @@
 //! A store that does not answer holds the fold up (it tries again and nothing is lost); then the frontier lags, and readers see unknown.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ const REFRESH_LATENCIES: Duration = Duration::from_secs(15);
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
 /// Pauses between attempts at a log or store that does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Whoever stops us waits so long for what is under way; what the store has not acknowledged by then follows from the log again.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Keeps snapshots of the engine: a cache, never the truth (DESIGN §4).
 pub trait Snapshots: Send + Sync {
@@ -65,6 +68,8 @@ pub struct Counts {
     pub store_waiting: usize,
     /// Samples that wait for a catalogue.
     pub waiting: usize,
+    /// Catalogues in the file that were not taken.
+    pub refused_catalogues: u64,
     /// Append time of the newest record less our own clock when it was read.
     pub log_clock_difference: Option<Span>,
 }
@@ -76,6 +81,8 @@ pub struct Region {
     engine: RwLock<Engine>,
     view: watch::Sender<Arc<View>>,
     counts: Mutex<Counts>,
+    /// The last record in the snapshot that this program has read or written; 0 without one.
+    covered: AtomicU64,
 }
 
 impl Region {
@@ -83,7 +90,24 @@ impl Region {
     #[must_use]
     pub fn new(group: impl Into<String>, engine: Engine) -> Arc<Self> {
         let view = Arc::new(View::of(&engine, Vec::new()));
-        Arc::new(Self { group: group.into(), engine: RwLock::new(engine), view: watch::Sender::new(view), counts: Mutex::default() })
+        Arc::new(Self {
+            group: group.into(),
+            engine: RwLock::new(engine),
+            view: watch::Sender::new(view),
+            counts: Mutex::default(),
+            covered: AtomicU64::new(0),
+        })
+    }
+
+    /// Records before this one are in a snapshot that this program can use: they are not needed any more.
+    #[must_use]
+    pub fn covered(&self) -> Offset {
+        self.covered.load(Ordering::Relaxed)
+    }
+
+    /// Puts another engine in the place of the one that it was made with, before the fold begins.
+    pub fn replace(&self, engine: Engine) {
+        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = engine;
     }
 
     /// The engine, for an explanation. Holds the fold up: be quick.
@@ -123,12 +147,17 @@ impl Region {
         });
     }
 
+    /// Notes a catalogue in the file that was not taken: nothing has changed.
+    pub fn note_refused_catalogue(&self) {
+        self.count(|counts| counts.refused_catalogues += 1);
+    }
+
     fn count(&self, note: impl FnOnce(&mut Counts)) {
         note(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Tells readers that the fold has stopped.
-    fn stop(&self) {
+    /// Tells readers that nothing is folded any more.
+    pub fn stop(&self) {
         self.view.send_modify(|view| Arc::make_mut(view).stopped = true);
     }
 }
@@ -163,6 +192,7 @@ pub async fn run<L: EvidenceLog, S: WindowStore + Snapshots>(
     stop: watch::Receiver<bool>,
 ) -> Result<(), Stopped> {
     let log_epoch = region.engine().settings().log_epoch;
+    region.covered.store(start.manifest.as_ref().map_or(0, |manifest| manifest.offset), Ordering::Relaxed);
     let publisher = Publisher::new(region.group.clone(), log_epoch, start.ledger);
     let clock = Clock::default();
     let now = clock.now();
@@ -172,6 +202,7 @@ pub async fn run<L: EvidenceLog, S: WindowStore + Snapshots>(
         store,
         publisher,
         clock,
+        stop,
         next: start.next,
         manifest: start.manifest,
         snapshot_due: now + SNAPSHOT_EVERY,
@@ -180,7 +211,7 @@ pub async fn run<L: EvidenceLog, S: WindowStore + Snapshots>(
         latencies: Vec::new(),
         caught_up: false,
     };
-    let result = fold.run(stop).await;
+    let result = fold.run().await;
     region.stop();
     result
 }
@@ -191,6 +222,7 @@ struct Fold<'a, L, S> {
     store: &'a S,
     publisher: Publisher,
     clock: Clock,
+    stop: watch::Receiver<bool>,
     next: Offset,
     manifest: Option<Manifest>,
     snapshot_due: Duration,
@@ -201,19 +233,22 @@ struct Fold<'a, L, S> {
 }
 
 impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
-    async fn run(&mut self, mut stop: watch::Receiver<bool>) -> Result<(), Stopped> {
+    async fn run(&mut self) -> Result<(), Stopped> {
         self.refuse_a_replaced_log().await?;
-        while !*stop.borrow() {
+        while !*self.stop.borrow() {
+            let mut stop = self.stop.clone();
             let read = tokio::select! {
                 read = tokio::time::timeout(QUIET, self.log.read(self.next, MOST_READ)) => read,
                 _ = stop.changed() => break,
             };
             match read {
-                Ok(Ok(records)) => self.take(&records).await?,
+                // What the store has not acknowledged is in no snapshot: it is folded again at the next start.
+                Ok(Ok(records)) if !self.take(&records).await? => return Ok(()),
+                Ok(Ok(_)) => {}
                 Ok(Err(error @ (ReadError::Gone { .. } | ReadError::BeyondEnd { .. }))) => return Err(Stopped::Log(error)),
                 Ok(Err(error)) => {
                     tracing::warn!(error = %source_chain(&error), "the log does not answer");
-                    tokio::time::sleep(PAUSE).await;
+                    self.pause().await;
                 }
                 Err(_) => self.tick().await,
             }
@@ -227,8 +262,8 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
     }
 
     /// A store that holds consequences of a later log must not be given those of an older one (SPEC §7).
-    async fn refuse_a_replaced_log(&mut self) -> Result<(), Stopped> {
-        loop {
+    async fn refuse_a_replaced_log(&self) -> Result<(), Stopped> {
+        while !*self.stop.borrow() {
             match self.store.highest(&self.region.group).await {
                 Ok(highest) => {
                     let ours = self.region.engine().settings().log_epoch;
@@ -237,13 +272,33 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
                         _ => Ok(()),
                     };
                 }
-                Err(error) => self.store_failed(&error).await?,
+                Err(error) => self.store_failed(error).await?,
             }
+        }
+        Ok(())
+    }
+
+    /// Waits before another attempt, unless we are told to stop.
+    async fn pause(&self) {
+        let _ = tokio::time::timeout(PAUSE, self.stop.clone().wait_for(|stop| *stop)).await;
+    }
+
+    /// What `work` gives; `None` if it is not done some time after we were told to stop.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut stop = self.stop.clone();
+        let given_up = async {
+            let _ = stop.wait_for(|stop| *stop).await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            done = work => Some(done),
+            () = given_up => None,
         }
     }
 
-    async fn take(&mut self, records: &[Logged]) -> Result<(), Stopped> {
-        let Some(last) = records.last() else { return Ok(()) };
+    /// Folds `records` and gives what follows from them to the store; false if it has not acknowledged it when we were told to stop.
+    async fn take(&mut self, records: &[Logged]) -> Result<bool, Stopped> {
+        let Some(last) = records.last() else { return Ok(true) };
         let batch = self.fold(records, last.offset);
         self.next = last.offset + 1;
         self.caught_up |= records.len() < MOST_READ;
@@ -252,12 +307,19 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
             counts.store_waiting = batch.rows();
             counts.log_clock_difference = Some(difference);
         });
-        while let Err(error) = self.store.apply(&batch).await {
-            self.store_failed(&error).await?;
+        loop {
+            match self.unless_stopped(self.store.apply(&batch)).await {
+                Some(Ok(())) => break,
+                Some(Err(error)) => self.store_failed(error).await?,
+                None => return Ok(false),
+            }
+            if *self.stop.borrow() {
+                return Ok(false);
+            }
             self.refresh();
         }
         self.region.count(|counts| counts.store_waiting = 0);
-        Ok(())
+        Ok(true)
     }
 
     fn fold(&mut self, records: &[Logged], last: Offset) -> Batch {
@@ -274,20 +336,21 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
         batch
     }
 
-    async fn store_failed(&self, error: &StoreError) -> Result<(), Stopped> {
+    async fn store_failed(&self, error: StoreError) -> Result<(), Stopped> {
         self.region.count(|counts| counts.store_failures += 1);
-        if let StoreError::Replaced { held, ours } = error {
-            return Err(Stopped::Store(StoreError::Replaced { held: *held, ours: *ours }));
+        if let StoreError::Replaced { .. } | StoreError::Unfit { .. } = error {
+            return Err(Stopped::Store(error));
         }
-        tracing::error!(error = %source_chain(error), "the store does not take what follows from the log: trying again");
-        tokio::time::sleep(PAUSE).await;
+        tracing::error!(error = %source_chain(&error), "the store does not take what follows from the log: trying again");
+        self.pause().await;
         Ok(())
     }
 
     /// The log was quiet: time passes all the same.
     async fn tick(&mut self) {
         self.caught_up = true;
-        let appended = self.log.append(&[b"{\"v\":1,\"type\":\"tick\"}".to_vec()]).await;
+        let tick = [b"{\"v\":1,\"type\":\"tick\"}".to_vec()];
+        let Some(appended) = self.unless_stopped(self.log.append(&tick)).await else { return };
         if let Err(error) = &appended {
             tracing::error!(error = %source_chain(error), "cannot append to the log");
         }
@@ -309,6 +372,7 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
         let mut view = View::of(&engine, self.latencies.clone());
         drop(engine);
         view.caught_up = self.caught_up;
+        view.next = self.next;
         self.region.view.send_modify(|shown| {
             view.append_failing = shown.append_failing;
             *shown = Arc::new(view);
@@ -320,10 +384,15 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
         self.snapshot_due = self.clock.now() + SNAPSHOT_EVERY;
         let Some(offset) = self.next.checked_sub(1) else { return };
         let snapshot = self.region.engine().snapshot(offset, self.manifest.as_ref());
-        match self.store.save(&self.region.group, &snapshot.manifest, snapshot.changed, &self.publisher.ledger).await {
-            Ok(()) => self.manifest = Some(snapshot.manifest),
+        let save = self.store.save(&self.region.group, &snapshot.manifest, snapshot.changed, &self.publisher.ledger);
+        match self.unless_stopped(save).await {
+            Some(Ok(())) => {
+                self.region.covered.store(snapshot.manifest.offset, Ordering::Relaxed);
+                self.manifest = Some(snapshot.manifest);
+            }
             // A cache that cannot be written costs time at the next start, nothing else.
-            Err(error) => tracing::warn!(error = %source_chain(&error), "cannot keep a snapshot"),
+            Some(Err(error)) => tracing::warn!(error = %source_chain(&error), "cannot keep a snapshot"),
+            None => tracing::warn!("stopped before a snapshot was kept"),
         }
     }
 }

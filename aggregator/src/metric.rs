@@ -119,6 +119,8 @@ metrics! {
         "Batches that the window store did not acknowledge; they are tried again, nothing is lost.";
     STORE_WAITING = Gauge "vigie_store_waiting_rows" GROUP,
         "Rows that the window store has not acknowledged yet.";
+    CATALOGUE_REFUSED = Counter "vigie_catalogue_refused_total" GROUP,
+        "Changes of the catalogue's file that were not taken, for mistakes or for what they would change; what was in force still is.";
     BUILD = Gauge "vigie_build_info" &["version", "semantics_revision"],
         "Always 1; the labels say which program and which revision of the law derived what is exported.";
 }

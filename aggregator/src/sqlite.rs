@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-pub use log::SqliteLog;
+use crate::port::Cause;
+
+pub use log::{MOST_AHEAD, SqliteLog};
 pub use store::{Restored, SqliteStore};
 
 /// Marks a file as ours: "vigi".
@@ -58,7 +60,7 @@ pub enum OpenError {
     #[error("there is no vigie.db in {}: start `vigie run --data` there first, or name its directory", .0.display())]
     Missing(PathBuf),
     /// The file is not ours.
-    #[error("{} is not a store of vigie's: give --data another directory", .0.display())]
+    #[error("{} is not a store of vigie's: name another", .0.display())]
     NotOurs(PathBuf),
     /// A later version wrote it.
     #[error("{} was written by a later version of vigie (schema {found}, this one knows {VERSION}): use that version", path.display())]
@@ -72,8 +74,22 @@ pub enum OpenError {
     #[error("{} is served by a process that runs: stop it, or give --data another directory", .0.display())]
     Served(PathBuf),
     /// The disk is full.
-    #[error("there is no room on the disk for {}: make some, or give --data a directory on another", .0.display())]
+    #[error("there is no room on the disk for {}: make some, or name a place on another", .0.display())]
     Full(PathBuf),
+    /// A backup cannot be read or written.
+    #[error("cannot use the file {}: {cause}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        cause: Cause,
+    },
+    /// A database whose newest changes lie in another file.
+    #[error("{} is in use or was not closed, and lacks what is in {}-wal: make a copy with `vigie backup`, and restore that", .0.display(), .0.display())]
+    NotWhole(PathBuf),
+    /// There is something where a new directory is to be made.
+    #[error("{} is not empty: give --data a new or empty directory", .0.display())]
+    NotEmpty(PathBuf),
     /// SQLite says no.
     #[error("cannot open {}: {cause}; restore it from a backup if it is damaged", path.display())]
     Sqlite {
@@ -96,11 +112,8 @@ impl DataDir {
             return Err(OpenError::Missing(path.to_owned()));
         }
         fs::create_dir_all(path).map_err(unusable)?;
-        if !db.exists() {
-            let is_foreign = |entry: &fs::DirEntry| entry.file_name() != "lock" && !entry.file_name().to_string_lossy().starts_with('.');
-            if fs::read_dir(path).map_err(unusable)?.filter_map(Result::ok).any(|entry| is_foreign(&entry)) {
-                return Err(OpenError::Foreign(path.to_owned()));
-            }
+        if !db.exists() && !is_empty(path).map_err(unusable)? {
+            return Err(OpenError::Foreign(path.to_owned()));
         }
         let served = match access {
             Access::Serve => Some(lock(path).map_err(|error| match error {
@@ -156,48 +169,97 @@ impl DataDir {
         }
     }
 
-    /// Copies everything into `to`, one self-contained file, while the directory may be served.
+    /// Copies everything into `to`, one self-contained file, while the directory may be served. `to` is there when it is whole.
     pub fn backup(&self, to: &Path) -> Result<(), OpenError> {
+        let wrong = |cause: io::Error| file_error(to, cause.into());
         if to.exists() {
-            let cause = io::Error::new(io::ErrorKind::AlreadyExists, "the file exists");
-            return Err(OpenError::Unusable { path: to.to_owned(), cause });
+            return Err(wrong(io::Error::new(io::ErrorKind::AlreadyExists, "it exists")));
         }
+        let name = to.file_name().ok_or_else(|| wrong(io::ErrorKind::InvalidFilename.into()))?;
+        let part = to.with_file_name(format!(".{}.part", name.to_string_lossy()));
         let connection = self.connect()?;
-        let text = to.to_string_lossy();
-        connection.execute("VACUUM INTO ?1", [&*text]).map_err(|cause| explain(to, cause))?;
-        let copy = File::open(to).and_then(|file| file.sync_all());
-        copy.map_err(|cause| OpenError::Unusable { path: to.to_owned(), cause })
+        let copied = remove_if_there(&part).map_err(wrong).and_then(|()| {
+            connection.execute("VACUUM INTO ?1", [&*part.to_string_lossy()]).map_err(|cause| sqlite_file_error(to, cause))?;
+            File::open(&part).and_then(|file| file.sync_all()).map_err(wrong)?;
+            fs::rename(&part, to).map_err(wrong)
+        });
+        if copied.is_err() {
+            let _ = fs::remove_file(&part);
+        }
+        copied
     }
 
-    /// Makes a data directory at `path` from a backup. The log goes on where the backup ends, under the same epoch.
+    /// Makes a data directory at `path` from a backup. The log goes on where the backup ends, under the next epoch: what was published
+    /// since the backup and what will be have different version numbers, the later the higher (SPEC §7).
     pub fn restore(from: &Path, path: &Path) -> Result<(), OpenError> {
-        let unusable = |path: &Path| {
-            let path = path.to_owned();
-            move |cause| OpenError::Unusable { path, cause }
-        };
-        let check = || {
-            let connection = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-            let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-            Ok((sound == "ok", id == APPLICATION_ID))
-        };
-        match check().map_err(|cause| explain(from, cause))? {
-            (true, true) => {}
-            (_, false) => return Err(OpenError::NotOurs(from.to_owned())),
-            (false, true) => {
-                let cause = io::Error::new(io::ErrorKind::InvalidData, "the backup is damaged");
-                return Err(OpenError::Unusable { path: from.to_owned(), cause });
-            }
-        }
-        fs::create_dir_all(path).map_err(unusable(path))?;
-        if fs::read_dir(path).map_err(unusable(path))?.next().is_some() {
-            return Err(OpenError::Foreign(path.to_owned()));
+        refuse_what_is_no_backup(from)?;
+        let unusable = |cause| OpenError::Unusable { path: path.to_owned(), cause };
+        fs::create_dir_all(path).map_err(unusable)?;
+        if !is_empty(path).map_err(unusable)? {
+            return Err(OpenError::NotEmpty(path.to_owned()));
         }
         let (part, whole) = (path.join(".vigie.db.part"), path.join("vigie.db"));
-        fs::copy(from, &part).map_err(unusable(path))?;
-        File::open(&part).and_then(|file| file.sync_all()).map_err(unusable(path))?;
-        fs::rename(&part, &whole).map_err(unusable(path))?;
-        File::open(path).and_then(|dir| dir.sync_all()).map_err(unusable(path))
+        fs::copy(from, &part).map_err(unusable)?;
+        raise_epoch(&part).map_err(|cause| explain(&part, cause))?;
+        File::open(&part).and_then(|file| file.sync_all()).map_err(unusable)?;
+        fs::rename(&part, &whole).map_err(unusable)?;
+        File::open(path).and_then(|dir| dir.sync_all()).map_err(unusable)
+    }
+}
+
+/// Whether nobody's files are in the directory: a lock, hidden files and what file systems make do not count.
+fn is_empty(path: &Path) -> io::Result<bool> {
+    let counts = |name: &str| name != "lock" && name != "lost+found" && !name.starts_with('.');
+    Ok(!fs::read_dir(path)?.filter_map(Result::ok).any(|entry| counts(&entry.file_name().to_string_lossy())))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn refuse_what_is_no_backup(from: &Path) -> Result<(), OpenError> {
+    let wal = PathBuf::from(format!("{}-wal", from.display()));
+    if fs::metadata(wal).is_ok_and(|wal| wal.len() > 0) {
+        return Err(OpenError::NotWhole(from.to_owned()));
+    }
+    let check = || {
+        let connection = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+        let (id, version) = (pragma("application_id")?, pragma("user_version")?);
+        let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        Ok((id, version, sound == "ok"))
+    };
+    match check().map_err(|cause| sqlite_file_error(from, cause))? {
+        (APPLICATION_ID, VERSION, true) => Ok(()),
+        (APPLICATION_ID, VERSION, false) => Err(file_error(from, "it is damaged".into())),
+        (APPLICATION_ID, found, _) if found > VERSION => Err(OpenError::Newer { path: from.to_owned(), found }),
+        _ => Err(OpenError::NotOurs(from.to_owned())),
+    }
+}
+
+fn raise_epoch(file: &Path) -> rusqlite::Result<()> {
+    let mut connection = Connection::open(file)?;
+    // No files beside it: it is renamed.
+    connection.pragma_update(None, "journal_mode", "MEMORY")?;
+    let transaction = connection.transaction()?;
+    let raised = "UPDATE evidence_state SET log_epoch = log_epoch + 1 RETURNING log_epoch";
+    let log_epoch: i64 = transaction.query_row(raised, [], |row| row.get(0))?;
+    store::carry_snapshots(&transaction, log_epoch as u64)?;
+    transaction.commit()
+}
+
+fn file_error(path: &Path, cause: Cause) -> OpenError {
+    OpenError::File { path: path.to_owned(), cause }
+}
+
+/// What SQLite says of a file that is no data directory's.
+fn sqlite_file_error(path: &Path, cause: rusqlite::Error) -> OpenError {
+    match explain(path, cause) {
+        OpenError::Sqlite { path, cause } => file_error(&path, cause.into()),
+        told => told,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Map, Value};
 use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings};
@@ -46,7 +45,6 @@ fn a_region_that_is_killed_again_and_again_keeps_every_sample_and_every_window()
         let windows = region.json("/api/v1/windows?status=open");
         windows["windows"].as_array().unwrap().is_empty().then_some(())
     });
-    region.signal(Signal::SIGTERM);
     assert!(region.stop().success());
 
     let (log, published) = read(dir.path());

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tokio::sync::{Mutex, oneshot, watch};
-use vigie_contract::{Time, record};
+use vigie_contract::{Span, Time, record};
 
 use super::{DataDir, OpenError};
 use crate::clock::wall_now;
-use crate::port::{AppendError, Appended, Bounds, EvidenceLog, Logged, Offset, ReadError};
+use crate::port::{AppendError, Appended, Bounds, Cause, EvidenceLog, Logged, Offset, ReadError};
 
 /// So many appends wait for the writer; beyond it whoever appends waits.
 const MOST_WAITING: usize = 256;
@@ -18,6 +18,13 @@ const MOST_WAITING: usize = 256;
 const MOST_TOGETHER: usize = 64;
 /// How soon what another process appends is seen.
 const FOREIGN: Duration = Duration::from_millis(200);
+/// So many blocks are forgotten in one transaction, and then others have their turn.
+const FORGOTTEN_TOGETHER: usize = 256;
+/// A pause between two of them.
+const FORGET_PAUSE: Duration = Duration::from_millis(50);
+/// The log's clock never goes back: a machine's that is set back by no more than this waits for it. By more, a clock was wrong, and
+/// whatever were appended would bear a false time.
+pub const MOST_AHEAD: Span = Span::from_secs(10);
 
 /// The evidence log in a data directory.
 pub struct SqliteLog {
@@ -25,6 +32,7 @@ pub struct SqliteLog {
     reader: std::sync::Arc<std::sync::Mutex<Connection>>,
     next: Mutex<watch::Receiver<Offset>>,
     log_epoch: u64,
+    last_append: Time,
 }
 
 struct Append {
@@ -38,12 +46,19 @@ impl SqliteLog {
         let (writer, reader) = (dir.connect()?, dir.connect()?);
         let state = |sql: &str| reader.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|cause| super::explain(&dir.file(), cause));
         let (next, log_epoch) = (state("SELECT next FROM evidence_state")?, state("SELECT log_epoch FROM evidence_state")?);
+        let last_append = Time::from_us(state("SELECT appended_us FROM evidence_state")?);
         let (appends, appended) = sync_channel(MOST_WAITING);
         let (seen, next) = watch::channel(next as u64);
         let thread = std::thread::Builder::new().name("vigie-log".into()).spawn(move || write(writer, &appended, &seen));
         thread.map_err(|cause| OpenError::Unusable { path: dir.file(), cause })?;
         let reader = std::sync::Arc::new(std::sync::Mutex::new(reader));
-        Ok(Self { appends, reader, next: Mutex::new(next), log_epoch: log_epoch as u64 })
+        Ok(Self { appends, reader, next: Mutex::new(next), log_epoch: log_epoch as u64, last_append })
+    }
+
+    /// When something was appended last before it was opened.
+    #[must_use]
+    pub fn last_append(&self) -> Time {
+        self.last_append
     }
 
     /// Which log it is (SPEC §7).
@@ -52,15 +67,13 @@ impl SqliteLog {
         self.log_epoch
     }
 
-    /// Forgets records that were appended before `before`, in whole blocks.
-    pub async fn forget(&self, before: Time) -> Result<(), ReadError> {
-        self.query(move |connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute("DELETE FROM evidence WHERE appended_us < ?1", [before.us()])?;
-            transaction.execute("UPDATE evidence_state SET oldest = coalesce((SELECT min(first_offset) FROM evidence), next)", [])?;
-            transaction.commit()
-        })
-        .await
+    /// Forgets records that were appended before `before`, in whole blocks, but none at `covered` or beyond: what no snapshot has in it
+    /// is still needed. A few blocks at a time, so that nobody who appends waits long.
+    pub async fn forget(&self, before: Time, covered: Offset) -> Result<(), ReadError> {
+        while self.query(move |connection| forget_some(connection, before, covered)).await? {
+            tokio::time::sleep(FORGET_PAUSE).await;
+        }
+        Ok(())
     }
 
     async fn query<T: Send + 'static>(
@@ -158,6 +171,21 @@ fn select(connection: &mut Connection, from: Offset, most: usize) -> rusqlite::R
     Ok((bounds, records))
 }
 
+/// Forgets the oldest blocks of those that may go; whether there may be more.
+fn forget_some(connection: &mut Connection, before: Time, covered: Offset) -> rusqlite::Result<bool> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let forgotten = transaction.execute(
+        "DELETE FROM evidence WHERE first_offset IN (SELECT first_offset FROM evidence ORDER BY first_offset LIMIT ?3)
+         AND appended_us < ?1 AND first_offset + count <= ?2",
+        params![before.us(), covered as i64, FORGOTTEN_TOGETHER as i64],
+    )?;
+    if forgotten > 0 {
+        transaction.execute("UPDATE evidence_state SET oldest = coalesce((SELECT min(first_offset) FROM evidence), next)", [])?;
+    }
+    transaction.commit()?;
+    Ok(forgotten == FORGOTTEN_TOGETHER)
+}
+
 fn damaged(first: Offset) -> rusqlite::Error {
     let why = format!("the block of the evidence log at offset {first} is damaged: restore a backup");
     rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Blob, why.into())
@@ -185,15 +213,19 @@ fn write(mut connection: Connection, appends: &Receiver<Append>, seen: &watch::S
     }
 }
 
-fn commit(connection: &mut Connection, together: &[Append]) -> rusqlite::Result<(Vec<Vec<Appended>>, Offset)> {
+fn commit(connection: &mut Connection, together: &[Append]) -> Result<(Vec<Vec<Appended>>, Offset), Cause> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (mut next, last): (i64, i64) = transaction
         .prepare_cached("SELECT next, appended_us FROM evidence_state")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?
         .unwrap_or_default();
-    // The log's clock never goes back, whatever the machine's does.
-    let appended_at = Time::from_us(wall_now().us().max(last));
+    let (wall, last) = (wall_now(), Time::from_us(last));
+    if last - wall > MOST_AHEAD {
+        let why = format!("the last append was at {last}, and this machine's clock says {wall}: one of them is wrong");
+        return Err(why.into());
+    }
+    let appended_at = wall.max(last);
     let mut answers = Vec::with_capacity(together.len());
     for append in together {
         let packed = lz4_flex::compress_prepend_size(&append.records.join(&b'\n'));
@@ -207,4 +239,55 @@ fn commit(connection: &mut Connection, together: &[Append]) -> rusqlite::Result<
     transaction.prepare_cached("UPDATE evidence_state SET next = ?1, appended_us = ?2")?.execute([next, appended_at.us()])?;
     transaction.commit()?;
     Ok((answers, next as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::Access;
+
+    const TICK: &[u8] = b"{\"v\":1,\"type\":\"tick\"}";
+
+    fn run(test: &impl AsyncFn(&DataDir, &SqliteLog)) {
+        let place = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(place.path(), Access::Serve).unwrap();
+        let log = SqliteLog::open(&dir).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(test(&dir, &log));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_waits_and_one_that_was_wrong_appends_nothing() {
+        run(&async |dir: &DataDir, log: &SqliteLog| {
+            let append = async || log.append(&[TICK.to_vec()]).await;
+            let ahead = |span: Span| {
+                let last = wall_now() + span;
+                dir.connect().unwrap().execute("UPDATE evidence_state SET appended_us = ?1", [last.us()]).unwrap();
+                last
+            };
+            let last = ahead(Span::from_secs(9));
+            assert_eq!(append().await.unwrap()[0].appended_at, last);
+            ahead(Span::from_secs(3_600));
+            let refused = append().await.unwrap_err();
+            assert!(crate::live::source_chain(&refused).contains("this machine's clock says"), "{refused:?}");
+            assert_eq!(log.bounds().await.unwrap(), Bounds { oldest: 0, next: 1 });
+            ahead(Span::ZERO);
+            assert_eq!(append().await.unwrap()[0].offset, 1);
+        });
+    }
+
+    #[test]
+    fn only_what_a_snapshot_covers_is_forgotten() {
+        run(&async |_: &DataDir, log: &SqliteLog| {
+            for _ in 0..FORGOTTEN_TOGETHER + 10 {
+                log.append(&[TICK.to_vec(), TICK.to_vec()]).await.unwrap();
+            }
+            let next = 2 * (FORGOTTEN_TOGETHER as u64 + 10);
+            let later = wall_now() + Span::DAY;
+            for (before, covered, oldest) in [(Time::BEGINNING, next, 0), (later, 0, 0), (later, next - 3, next - 4), (later, next, next)] {
+                log.forget(before, covered).await.unwrap();
+                assert_eq!(log.bounds().await.unwrap(), Bounds { oldest, next });
+            }
+        });
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, TransactionBehavior, params};
@@ -18,6 +19,10 @@ use crate::publish::Ledger;
 
 /// Where the manifest lies among the chunks.
 const MANIFEST: &str = "";
+/// So many samples, about, are forgotten in one transaction, and then others have their turn.
+const FORGOTTEN_TOGETHER: i64 = 1_000;
+/// A pause between two of them.
+const FORGET_PAUSE: Duration = Duration::from_millis(50);
 
 /// The window store in a data directory.
 pub struct SqliteStore {
@@ -53,17 +58,16 @@ impl SqliteStore {
         .await
     }
 
-    /// Forgets samples that were appended before `before`, but for those within an hour of a window that holds.
+    /// Forgets samples that were appended before `before`, but for those within an hour of a window that holds. A thousand at a time, so
+    /// that nobody who writes waits long.
     pub async fn forget_samples(&self, before: Time) -> Result<(), StoreError> {
-        self.work(move |connection| {
-            connection.execute(
-                "DELETE FROM samples WHERE appended_us < ?1 AND NOT EXISTS
-                 (SELECT 1 FROM windows_current AS w WHERE t1_us >= w.onset_us - ?2 AND t0_us <= coalesce(w.end_us, w.as_of_us) + ?2)",
-                [before.us(), Span::HOUR.us()],
-            )
-        })
-        .await
-        .map(|_| ())
+        self.work(remember_windows).await?;
+        let mut from = i64::MIN;
+        while let Some(next) = self.work(move |connection| forget_some(connection, from, before.us())).await? {
+            from = next;
+            tokio::time::sleep(FORGET_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// The rows of a `SELECT`, as JSON objects: lists are arrays and booleans are booleans again.
@@ -89,6 +93,50 @@ impl SqliteStore {
         let done = tokio::task::spawn_blocking(move || work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))).await;
         done.map_err(|error| StoreError::Unavailable(error.into()))?.map_err(|cause| unfit_or_unavailable("?", cause))
     }
+}
+
+/// Puts the hours around windows, overlapping ones joined, into a table of this connection's own: samples are looked up in it.
+fn remember_windows(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(
+        "CREATE TEMP TABLE IF NOT EXISTS kept (from_us INTEGER NOT NULL, to_us INTEGER PRIMARY KEY); DELETE FROM temp.kept;",
+    )?;
+    let spans: Vec<(i64, i64)> = {
+        let mut select = transaction.prepare(
+            "SELECT onset_us - ?1, coalesce(end_us, (SELECT max(as_of_us) FROM frontiers), as_of_us) + ?1 FROM windows_current ORDER BY 1",
+        )?;
+        select.query_map([Span::HOUR.us()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
+    };
+    let mut joined: Vec<(i64, i64)> = Vec::new();
+    for (from, to) in spans {
+        match joined.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => joined.push((from, to)),
+        }
+    }
+    let mut insert = transaction.prepare("INSERT INTO temp.kept VALUES (?1, ?2)")?;
+    joined.into_iter().try_for_each(|(from, to)| insert.execute([from, to]).map(|_| ()))?;
+    drop(insert);
+    transaction.commit()
+}
+
+/// Forgets some of the samples that were appended in `[from, before)`; where to go on, if there are more.
+fn forget_some(connection: &mut Connection, from: i64, before: i64) -> rusqlite::Result<Option<i64>> {
+    // Those of one append have one time and go together, however many they are.
+    let next: Option<i64> = connection
+        .prepare_cached(
+            "SELECT appended_us FROM samples WHERE appended_us >= ?1 AND appended_us < ?2 ORDER BY appended_us LIMIT 1 OFFSET ?3",
+        )?
+        .query_row(params![from, before, FORGOTTEN_TOGETHER], |row| row.get(0))
+        .optional()?;
+    let next = next.map(|next| next + 1);
+    connection
+        .prepare_cached(
+            "DELETE FROM samples WHERE appended_us >= ?1 AND appended_us < ?2
+             AND coalesce((SELECT from_us FROM temp.kept WHERE to_us >= t0_us ORDER BY to_us LIMIT 1) > t1_us, TRUE)",
+        )?
+        .execute([from, next.unwrap_or(before)])?;
+    Ok(next)
 }
 
 fn unfit_or_unavailable(table: &'static str, cause: rusqlite::Error) -> StoreError {
@@ -170,6 +218,22 @@ impl Snapshots for SqliteStore {
         })
         .await
     }
+}
+
+/// Takes the snapshots of a log over to its next epoch: what they hold does not depend on it.
+pub(super) fn carry_snapshots(connection: &Connection, log_epoch: u64) -> rusqlite::Result<()> {
+    let heads: Vec<(String, Vec<u8>)> = {
+        let mut select = connection.prepare("SELECT log_group, bytes FROM snapshot WHERE key = ?1")?;
+        select.query_map([MANIFEST], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
+    };
+    for (group, bytes) in heads {
+        // One that cannot be read is not used either: the log is folded again.
+        let Ok((mut manifest, ledger)) = postcard::from_bytes::<(Manifest, Ledger)>(&bytes) else { continue };
+        manifest.log_epoch = log_epoch;
+        let Ok(bytes) = postcard::to_stdvec(&(manifest, ledger)) else { continue };
+        connection.execute("UPDATE snapshot SET bytes = ?1 WHERE log_group = ?2 AND key = ?3", params![bytes, group, MANIFEST])?;
+    }
+    Ok(())
 }
 
 fn apply(connection: &mut Connection, batch: &Batch) -> Result<(), StoreError> {
@@ -316,4 +380,45 @@ fn put_sample(connection: &Connection, group: &str, row: &SampleRow) -> rusqlite
             row.appended_at.us(),
         ])
         .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::Access;
+
+    #[test]
+    fn old_samples_are_forgotten_but_for_the_hour_around_windows() {
+        const HOUR: i64 = Span::HOUR.us();
+        let place = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(place.path(), Access::Serve).unwrap();
+        let store = SqliteStore::open(&dir).unwrap();
+        // A sample each minute of a hundred hours, and windows in the hours 10 and 11, and 50.
+        let connection = dir.connect().unwrap();
+        connection
+            .execute(
+                "WITH RECURSIVE n (at) AS (SELECT 0 UNION ALL SELECT at + 60000000 FROM n WHERE at < 100 * ?1)
+                 INSERT INTO samples SELECT 'main', 't', 'v', 'r', at / 60000000, at / 60000000, NULL, at, at, 'ok', 'ok', NULL, NULL, '{}',
+                 NULL, NULL, 1, 1, 0, at FROM n",
+                [HOUR],
+            )
+            .unwrap();
+        for (id, onset, end) in [("a", 10, 11), ("b", 11, 12), ("c", 50, 51)] {
+            connection
+                .execute(
+                    "INSERT INTO windows VALUES ('main', ?1, 1, 's', 'i', 'outage', 'closed', ?2, ?3, NULL, NULL, NULL, 0, 0, 0, 0, 0, '[]',
+                     NULL, 0, 0, NULL)",
+                    params![id, onset * HOUR, end * HOUR],
+                )
+                .unwrap();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(store.forget_samples(Time::from_us(90 * HOUR))).unwrap();
+        let kept = |from: i64, to: i64| -> i64 {
+            let count = "SELECT count(*) FROM samples WHERE t0_us BETWEEN ?1 AND ?2";
+            connection.query_row(count, [from * HOUR, to * HOUR], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((kept(9, 13), kept(49, 52), kept(90, 100)), (4 * 60 + 1, 3 * 60 + 1, 10 * 60 + 1));
+        assert_eq!(kept(0, 100), kept(9, 13) + kept(49, 52) + kept(90, 100));
+    }
 }

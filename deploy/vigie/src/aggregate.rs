@@ -1,7 +1,7 @@
 //! `vigie aggregate`, and the half of `vigie run` that is one: fold the log, keep the store, answer readers.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,16 @@ use tokio::task::JoinHandle;
 use vigie_aggregator::api::Api;
 use vigie_aggregator::clock::wall_now;
 use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings};
+use vigie_aggregator::core::version::version_number;
 use vigie_aggregator::ingest::Tokens;
-use vigie_aggregator::live::{self, Region, Start, Stopped};
-use vigie_aggregator::port::EvidenceLog;
+use vigie_aggregator::live::{self, Region, Start};
+use vigie_aggregator::port::{EvidenceLog, Offset};
 use vigie_aggregator::publish::Ledger;
-use vigie_aggregator::sqlite::{Access, DataDir, SqliteLog, SqliteStore};
+use vigie_aggregator::sqlite::{Access, DataDir, MOST_AHEAD, SqliteLog, SqliteStore};
+use vigie_aggregator::view::View;
 use vigie_contract::catalogue::{ChangeKind, Strictness};
 use vigie_contract::record::{CatalogueRecord, Record, encode};
-use vigie_contract::{Catalogue, Span};
+use vigie_contract::{Catalogue, Span, Time};
 
 use crate::catalogue_watch::{Read, Watch};
 use crate::shell::{self, Failure, Serving};
@@ -74,33 +76,46 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         let listener = shell::listen(&args.serving).await?;
         let (watch, first) = Watch::start(&args.region.catalogue)?;
         let stop = shell::stop_signal(args.serving.stop_on_eof)?;
-        let aggregator = Aggregator::start(&args.region, stop.clone()).await?;
-        aggregator.adopt(&first).await?;
-        let api = aggregator.api(tokens, args.region.notice());
+        // The fold ends after the answers: what was taken with one is still folded.
+        let (end_fold, fold_ends) = watch::channel(false);
+        let aggregator = Aggregator::start(&args.region, fold_ends)?;
+        let api = aggregator.api(tokens, args.region.notice(), stop.clone());
         tracing::info!("http://{} answers", listener.local_addr()?);
-        let server = axum::serve(listener, api.router()).with_graceful_shutdown(shell::stopped(stop.clone()));
-        tokio::select! {
+        let leading = async {
+            aggregator.adopt(&first).await?;
+            follow(&aggregator, watch, async |_| {}, || {}).await
+        };
+        let ended = tokio::select! {
             ended = aggregator.ended() => ended,
-            served = server => Ok(served?),
-            () = follow(&aggregator, watch, |_| {}) => Ok(()),
-        }?;
+            served = shell::serve(listener, api.router(), stop) => served,
+            failed = leading => failed,
+        };
+        end_fold.send_replace(true);
+        ended?;
         aggregator.ended().await
     })
 }
 
-pub(crate) fn read_tokens(path: &std::path::Path) -> Result<Tokens, Failure> {
+pub(crate) fn read_tokens(path: &Path) -> Result<Tokens, Failure> {
     let text =
         std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read the tokens in {}: {error}", path.display())))?;
     Tokens::read(&text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
-/// Takes every new catalogue to the log, and then to `also`. Never ends.
-pub(crate) async fn follow(aggregator: &Aggregator, mut watch: Watch, also: impl Fn(Read)) {
+/// Takes every new catalogue to the log, and then to `also`; `refused` learns of those that are not taken. Ends only with the fold.
+pub(crate) async fn follow(aggregator: &Aggregator, mut watch: Watch, also: impl AsyncFn(Read), refused: impl Fn()) -> Result<(), Failure> {
+    let refused = || {
+        aggregator.region.note_refused_catalogue();
+        refused();
+    };
     loop {
-        let read = watch.changed(|| {}).await;
+        let read = watch.changed(refused).await;
         match aggregator.adopt(&read).await {
-            Ok(()) => also(read),
-            Err(failure) => tracing::error!(%failure, "the new catalogue is not taken: nothing changes"),
+            Ok(()) => also(read).await,
+            Err(failure) => {
+                tracing::error!(%failure, "the new catalogue is not taken: nothing changes");
+                refused();
+            }
         }
     }
 }
@@ -109,42 +124,41 @@ pub(crate) async fn follow(aggregator: &Aggregator, mut watch: Watch, also: impl
 pub(crate) struct Aggregator {
     pub(crate) region: Arc<Region>,
     pub(crate) log: Arc<SqliteLog>,
+    store: Arc<SqliteStore>,
     override_by: Option<String>,
     ended: watch::Receiver<bool>,
-    result: std::sync::Mutex<Option<JoinHandle<Result<(), Stopped>>>>,
+    result: std::sync::Mutex<Option<JoinHandle<Result<(), Failure>>>>,
     _dir: DataDir,
 }
 
 impl Aggregator {
-    /// Opens the data directory and begins to fold, from its snapshot if it has one.
-    pub(crate) async fn start(args: &RegionArgs, stop: watch::Receiver<bool>) -> Result<Self, Failure> {
+    /// Opens the data directory and begins to fold, from its snapshot if it has one. Does not wait until the log is read: that takes
+    /// time, and readers are to be told so.
+    pub(crate) fn start(args: &RegionArgs, stop: watch::Receiver<bool>) -> Result<Self, Failure> {
         let dir = DataDir::open(&args.data, Access::Serve)?;
         let log = Arc::new(SqliteLog::open(&dir)?);
+        refuse_a_log_from_the_future(&args.data, log.last_append())?;
         let store = Arc::new(SqliteStore::open(&dir)?);
-        let (engine, start) = restore(&log, &store).await?;
-        let region = Region::new(GROUP, engine);
+        let region = Region::new(GROUP, Engine::new(settings(&log), None));
         let (has_ended, ended) = watch::channel(false);
-        let (fold_region, fold_log, fold_store) = (Arc::clone(&region), Arc::clone(&log), Arc::clone(&store));
-        let keep = tokio::spawn(housekeeping(Arc::clone(&log), store));
+        let folding = fold(Arc::clone(&region), Arc::clone(&log), Arc::clone(&store), stop);
         let result = tokio::spawn(async move {
-            let result = live::run(&fold_region, &*fold_log, &*fold_store, start, stop).await;
-            keep.abort();
+            let result = folding.await;
             has_ended.send_replace(true);
             result
         });
-        let aggregator =
-            Self { region, log, override_by: args.override_by.clone(), ended, result: std::sync::Mutex::new(Some(result)), _dir: dir };
-        aggregator.wait_until(|view| view.caught_up || view.stopped).await;
-        Ok(aggregator)
+        let (override_by, result) = (args.override_by.clone(), std::sync::Mutex::new(Some(result)));
+        Ok(Self { region, log, store, override_by, ended, result, _dir: dir })
     }
 
-    async fn wait_until(&self, is: impl Fn(&vigie_aggregator::view::View) -> bool) {
-        let mut views = self.region.views();
-        let _ = views.wait_for(|view| is(view)).await;
+    /// Never ends if the fold does first: [`Aggregator::ended`] tells of that.
+    async fn wait_until(&self, is: impl Fn(&View) -> bool) {
+        let _ = self.region.views().wait_for(|view| is(view)).await;
     }
 
-    /// Takes a catalogue to the log if it is another than the one in force; an error if the engine would refuse it.
+    /// Takes a catalogue to the log if it is another than the one in force, once the log is read; an error if the engine refuses it.
     pub(crate) async fn adopt(&self, read: &Read) -> Result<(), Failure> {
+        self.wait_until(|view| view.caught_up).await;
         let (rev, old) = {
             let engine = self.region.engine();
             if engine.catalogue_text() == Some(&*read.text) {
@@ -160,20 +174,33 @@ impl Aggregator {
         }
         let record = CatalogueRecord {
             rev,
-            sha256: Some(Sha256::digest(read.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()),
+            sha256: Some(Sha256::digest(read.text.as_bytes()).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))),
             text: read.text.to_string(),
             override_by: self.override_by.clone(),
             actor: std::env::var("USER").ok(),
             reason: None,
         };
-        self.log.append(&[encode(&Record::Catalogue(record), None, None).into_bytes()]).await?;
+        let appended = self.log.append(&[encode(&Record::Catalogue(record), None, None).into_bytes()]).await?;
+        let offset = appended.first().map_or(0, |appended| appended.offset);
+        self.wait_until(|view| view.next > offset).await;
+        if self.region.engine().catalogue_text() != Some(&*read.text) {
+            return Err(self.why_refused(offset).await);
+        }
         tracing::info!(rev, "a new catalogue is in force");
-        self.wait_until(|view| view.catalogue_rev >= Some(rev) || view.stopped).await;
         Ok(())
     }
 
-    pub(crate) fn api(&self, tokens: Tokens, notice: Option<String>) -> Api<SqliteLog> {
-        Api::new(Arc::clone(&self.region), Arc::clone(&self.log), tokens, notice)
+    /// What the dead letter of the record at `offset` says.
+    async fn why_refused(&self, offset: Offset) -> Failure {
+        let ver = version_number(self.log.log_epoch(), offset);
+        let letters = self.store.rows("SELECT reason, detail FROM dead_letters WHERE ver = ?1", vec![ver.into()]).await;
+        let letter = letters.unwrap_or_default().pop().unwrap_or_default();
+        let part = |name: &str| letter.get(name).and_then(|part| part.as_str()).unwrap_or("it says not why").to_owned();
+        Failure::new(format!("the engine refuses the catalogue at offset {offset}: {}: {}", part("reason"), part("detail")))
+    }
+
+    pub(crate) fn api(&self, tokens: Tokens, notice: Option<String>, stop: watch::Receiver<bool>) -> Api<SqliteLog> {
+        Api::new(Arc::clone(&self.region), Arc::clone(&self.log), tokens, notice, stop)
     }
 
     /// Waits until the fold has ended, and says why if it was not told to.
@@ -181,10 +208,34 @@ impl Aggregator {
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
         let result = self.result.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         match result {
-            Some(result) => Ok(result.await??),
+            Some(result) => result.await?,
             None => Ok(()),
         }
     }
+}
+
+/// Restores the engine and folds the log until `stop`, with the housekeeping beside it.
+async fn fold(region: Arc<Region>, log: Arc<SqliteLog>, store: Arc<SqliteStore>, stop: watch::Receiver<bool>) -> Result<(), Failure> {
+    let restored = restore(&log, &store).await;
+    let (engine, start) = restored.inspect_err(|_| region.stop())?;
+    region.replace(engine);
+    tokio::select! {
+        ended = live::run(&region, &*log, &*store, start, stop) => Ok(ended?),
+        () = housekeeping(&region, &log, &store) => Ok(()),
+    }
+}
+
+/// Nothing could be appended to it without a false time.
+fn refuse_a_log_from_the_future(data: &Path, last: Time) -> Result<(), Failure> {
+    let now = wall_now();
+    if last - now <= MOST_AHEAD {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the log in {} was last written at {last}, and this machine's clock says {now}: a clock is or was wrong. Set this one if it is; \
+         otherwise wait until it has caught up, or restore a backup from before the log's clock ran ahead: `vigie restore`",
+        data.display()
+    )))
 }
 
 fn refuse_to_move_the_past(new: &Catalogue, old: &Catalogue) -> Result<(), Failure> {
@@ -202,9 +253,13 @@ fn refuse_to_move_the_past(new: &Catalogue, old: &Catalogue) -> Result<(), Failu
     )))
 }
 
+fn settings(log: &SqliteLog) -> Settings {
+    Settings { log_epoch: log.log_epoch(), retain: Retain::Horizon, pace: Pace::Live }
+}
+
 /// The engine as its last snapshot has it, or a new one that reads the log from its start.
 pub(crate) async fn restore(log: &SqliteLog, store: &SqliteStore) -> Result<(Engine, Start), Failure> {
-    let settings = Settings { log_epoch: log.log_epoch(), retain: Retain::Horizon, pace: Pace::Live };
+    let settings = settings(log);
     let bounds = log.bounds().await?;
     if let Some(restored) = store.snapshot(GROUP).await? {
         let next = restored.manifest.offset + 1;
@@ -227,11 +282,11 @@ pub(crate) async fn restore(log: &SqliteLog, store: &SqliteStore) -> Result<(Eng
     Ok((Engine::new(settings, None), Start { next: 0, ledger: Ledger::default(), manifest: None }))
 }
 
-async fn housekeeping(log: Arc<SqliteLog>, store: Arc<SqliteStore>) {
+async fn housekeeping(region: &Region, log: &SqliteLog, store: &SqliteStore) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         let now = wall_now();
-        if let Err(error) = log.forget(now - KEEP_LOG).await {
+        if let Err(error) = log.forget(now - KEEP_LOG, region.covered()).await {
             tracing::warn!(%error, "cannot forget old records");
         }
         if let Err(error) = store.forget_samples(now - KEEP_SAMPLES).await {

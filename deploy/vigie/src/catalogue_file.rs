@@ -10,7 +10,17 @@ use crate::draw::draw;
 
 /// Reads the catalogue at `path`; whatever is wrong is written to `errors`. `None` if it cannot be used.
 pub(crate) fn read(path: &Path, strictness: Strictness, errors: &mut impl Write) -> io::Result<Option<Catalogue>> {
-    let text = match std::fs::read(path).map(String::from_utf8) {
+    Ok(understand(path, std::fs::read(path), strictness, errors)?.map(|(_, catalogue)| catalogue))
+}
+
+/// The same of what was read from `path`; the text beside what it says.
+pub(crate) fn understand(
+    path: &Path,
+    bytes: io::Result<Vec<u8>>,
+    strictness: Strictness,
+    errors: &mut impl Write,
+) -> io::Result<Option<(String, Catalogue)>> {
+    let text = match bytes.map(String::from_utf8) {
         Ok(Ok(text)) => text,
         Ok(Err(error)) => {
             let at = error.utf8_error().valid_up_to() + 1;
@@ -30,5 +40,5 @@ pub(crate) fn read(path: &Path, strictness: Strictness, errors: &mut impl Write)
         errors.write_all(draw(path, &text, &problems).as_bytes())?;
     }
     debug_assert_eq!(catalogue.is_none(), problems.iter().any(|problem: &Problem| problem.severity == Severity::Error));
-    Ok(catalogue)
+    Ok(catalogue.map(|catalogue| (text, catalogue)))
 }

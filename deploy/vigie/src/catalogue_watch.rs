@@ -33,7 +33,7 @@ impl Watch {
     /// Reads the file for the first time: it must be sound.
     pub(crate) fn start(path: &Path) -> Result<(Self, Read), Failure> {
         let mut watch = Self { path: path.to_owned(), hangup: signal(SignalKind::hangup())?, seen: None };
-        let read = watch.read()?.ok_or_else(|| Failure::new(format!("{} cannot be used", path.display())))?;
+        let read = watch.read(std::fs::read(path))?.ok_or_else(|| Failure::new(format!("{} cannot be used", path.display())))?;
         Ok((watch, read))
     }
 
@@ -44,11 +44,11 @@ impl Watch {
                 _ = self.hangup.recv() => true,
                 () = tokio::time::sleep(LOOK) => false,
             };
-            let bytes = std::fs::read(&self.path).ok();
-            if !hung_up && bytes == self.seen {
+            let bytes = std::fs::read(&self.path);
+            if !hung_up && bytes.as_ref().ok() == self.seen.as_ref() {
                 continue;
             }
-            match self.read() {
+            match self.read(bytes) {
                 Ok(Some(read)) => return read,
                 Ok(None) => tracing::error!(catalogue = %self.path.display(), "the catalogue has mistakes: nothing changes"),
                 Err(failure) => tracing::error!(%failure, "the catalogue cannot be read: nothing changes"),
@@ -57,14 +57,15 @@ impl Watch {
         }
     }
 
-    fn read(&mut self) -> Result<Option<Read>, Failure> {
+    /// What the file said when it was read, once: somebody may write to it meanwhile.
+    fn read(&mut self, bytes: io::Result<Vec<u8>>) -> Result<Option<Read>, Failure> {
         let mut errors = io::stderr().lock();
-        self.seen = std::fs::read(&self.path).ok();
-        let Some(catalogue) = catalogue_file::read(&self.path, Strictness::Live, &mut errors)? else { return Ok(None) };
+        self.seen = bytes.as_ref().ok().cloned();
+        let read = catalogue_file::understand(&self.path, bytes, Strictness::Live, &mut errors)?;
+        let Some((text, catalogue)) = read else { return Ok(None) };
         if !check::draw_check_problems(&catalogue, &mut errors)? {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(&self.path)?;
         Ok(Some(Read { text: text.into(), catalogue: Arc::new(catalogue) }))
     }
 }

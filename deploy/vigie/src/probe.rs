@@ -66,9 +66,8 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         let listener = shell::listen(&args.serving).await?;
         let (mut watch, first) = Watch::start(&args.catalogue)?;
         let stop = shell::stop_signal(args.serving.stop_on_eof)?;
-        let probe = start(&args.vantage, &args.measuring, &first.catalogue, sink).await?;
+        let probe = start(settings(&args.vantage, &args.measuring, &first.catalogue)?, &first.catalogue, sink).await?;
         tracing::info!("http://{} answers", listener.local_addr()?);
-        let server = axum::serve(listener, router(probe.view())).with_graceful_shutdown(shell::stopped(stop.clone()));
         let following = async {
             loop {
                 let read = watch.changed(|| probe.note_refused_reload()).await;
@@ -76,7 +75,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
             }
         };
         tokio::select! {
-            served = server => served?,
+            served = shell::serve(listener, router(probe.view()), stop) => served?,
             () = following => {}
         }
         probe.stop().await;
@@ -84,18 +83,23 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
     })
 }
 
-/// Starts a probe at `vantage` that measures by `catalogue`.
-pub(crate) async fn start(vantage: &str, measuring: &Measuring, catalogue: &Arc<Catalogue>, sink: Arc<dyn Sink>) -> Result<Probe, Failure> {
+/// How a probe at `vantage` of `catalogue` measures.
+pub(crate) fn settings(vantage: &str, measuring: &Measuring, catalogue: &Catalogue) -> Result<Settings, Failure> {
     let id = VantageId::from(vantage);
     if !catalogue.vantages.iter().any(|known| known.id == id) {
         let known: Vec<_> = catalogue.vantages.iter().map(|vantage| vantage.id.as_str()).collect();
         return Err(Failure::new(format!("the catalogue has no vantage `{vantage}`: give --vantage one of {}", known.join(", "))));
     }
     let spool_bytes = measuring.spool_mib.clamp(16, 1 << 30) << 20;
-    let settings = Settings { vantage: id, source: source(&measuring.source)?, spool: measuring.spool.clone(), spool_bytes };
+    Ok(Settings { vantage: id, source: source(&measuring.source)?, spool: measuring.spool.clone(), spool_bytes })
+}
+
+/// Starts a probe that measures by `catalogue`.
+pub(crate) async fn start(settings: Settings, catalogue: &Arc<Catalogue>, sink: Arc<dyn Sink>) -> Result<Probe, Failure> {
+    let vantage = settings.vantage.clone();
     let probe = Probe::start(settings, sink)?;
     match probe.adopt(Arc::clone(catalogue)).await {
-        Ok(targets) => tracing::info!(vantage, targets, icmp = icmp(&probe.view()), "measuring"),
+        Ok(targets) => tracing::info!(%vantage, targets, icmp = icmp(&probe.view()), "measuring"),
         Err(AdoptError::Unmeasurable(problems)) => {
             let list: Vec<_> = problems.iter().map(ToString::to_string).collect();
             return Err(Failure::new(format!("some targets cannot be measured:\n  {}", list.join("\n  "))));

@@ -4,17 +4,17 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::OnceCell;
 use vigie_aggregator::live::{Region, source_chain};
 use vigie_aggregator::port::{AppendError, EvidenceLog};
 use vigie_aggregator::sqlite::SqliteLog;
-use vigie_probe::{Acknowledged, Sink, SinkError};
+use vigie_probe::{Acknowledged, ProbeView, Sink, SinkError};
 
 use crate::aggregate::{Aggregator, RegionArgs, follow, read_tokens};
-use crate::catalogue_watch::Watch;
+use crate::catalogue_watch::{Read, Watch};
 use crate::probe::{self, Measuring};
 use crate::shell::{self, Failure, Serving};
 
@@ -46,30 +46,33 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
             (None, [only]) => only,
             (None, several) => return Err(Failure::new(format!("which vantage is this? Give --vantage one of {}", several.join(", ")))),
         };
+        let settings = probe::settings(vantage, &args.measuring, &first.catalogue)?;
         let stop = shell::stop_signal(args.serving.stop_on_eof)?;
         // The fold ends after the probe: its last samples are still folded.
         let (end_fold, fold_ends) = tokio::sync::watch::channel(false);
-        let aggregator = Aggregator::start(&args.region, fold_ends).await?;
-        aggregator.adopt(&first).await?;
-        let sink = Arc::new(EmbeddedSink { log: Arc::clone(&aggregator.log), region: Arc::clone(&aggregator.region) });
-        let probe = probe::start(vantage, &args.measuring, &first.catalogue, sink).await?;
-        let view = probe.view();
-        let api = aggregator.api(tokens, args.region.notice()).with_probe_metrics(move || view.metrics());
+        let aggregator = Aggregator::start(&args.region, fold_ends)?;
+        // The probe measures once the catalogue is in force.
+        let (probe, shown) = (OnceCell::new(), Arc::new(OnceLock::<ProbeView>::new()));
+        let metrics = Arc::clone(&shown);
+        let api = aggregator.api(tokens, args.region.notice(), stop.clone());
+        let api = api.with_probe_metrics(move || metrics.get().map(ProbeView::metrics).unwrap_or_default());
         tracing::info!("http://{} answers", listener.local_addr()?);
-        let server = axum::serve(listener, api.router()).with_graceful_shutdown(shell::stopped(stop.clone()));
-        let (changed, mut changes) = mpsc::unbounded_channel();
-        let measuring = async {
-            while let Some(catalogue) = changes.recv().await {
-                probe::adopt(&probe, catalogue).await;
-            }
+        let leading = async {
+            aggregator.adopt(&first).await?;
+            let sink = Arc::new(EmbeddedSink { log: Arc::clone(&aggregator.log), region: Arc::clone(&aggregator.region) });
+            let probe = probe.get_or_try_init(|| probe::start(settings, &first.catalogue, sink)).await?;
+            shown.get_or_init(|| probe.view());
+            let also = async |read: Read| probe::adopt(probe, read.catalogue).await;
+            follow(&aggregator, watch, also, || probe.note_refused_reload()).await
         };
         let ended = tokio::select! {
             ended = aggregator.ended() => ended,
-            served = server => served.map_err(Failure::from),
-            () = follow(&aggregator, watch, |read| drop(changed.send(read.catalogue))) => Ok(()),
-            () = measuring => Ok(()),
+            served = shell::serve(listener, api.router(), stop) => served,
+            failed = leading => failed,
         };
-        probe.stop().await;
+        if let Some(probe) = probe.into_inner() {
+            probe.stop().await;
+        }
         end_fold.send_replace(true);
         ended?;
         aggregator.ended().await

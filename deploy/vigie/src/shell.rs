@@ -4,14 +4,31 @@ use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// So many connections are served at a time, half of the descriptors that a process usually has; others wait.
+const MOST_CONNECTIONS: usize = 512;
+/// The head of a request must have come by then, and an idle connection is closed.
+const SLOWEST_HEAD: Duration = Duration::from_secs(30);
+/// A pause when no connection can be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Once it was told to stop, a program waits so long for what is under way.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Why a program does not start or cannot go on: one line for people, and how to mend it.
 #[derive(Debug)]
@@ -62,7 +79,10 @@ fn run_with(level: LevelFilter, program: impl Future<Output = Result<(), Failure
     // Set already only in tests that run programs in one process.
     let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    match runtime.block_on(program) {
+    let ended = runtime.block_on(program);
+    // A call of the system that does not come back, of a disk that hangs, does not keep us.
+    runtime.shutdown_timeout(FAREWELL);
+    match ended {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(failure) => {
             writeln!(io::stderr(), "error: {failure}")?;
@@ -85,11 +105,17 @@ pub(crate) fn stop_signal(stop_on_eof: bool) -> Result<watch::Receiver<bool>, Fa
         });
     }
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        let mut signalled = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        signalled().await;
         stop.send_replace(true);
+        // Whoever asks twice does not want to wait: what is durable is so already.
+        signalled().await;
+        std::process::exit(1);
     });
     Ok(stopped)
 }
@@ -104,6 +130,46 @@ pub(crate) fn die_with_parent() {
 pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that nobody can stop us any more.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Answers requests with `router` until `stop` is true; then those under way have a little time to end.
+///
+/// Nobody holds us up: a head must come in time, idle connections are closed, and there are never more than [`MOST_CONNECTIONS`].
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) -> Result<(), Failure> {
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(SLOWEST_HEAD);
+    let mut connections = JoinSet::new();
+    loop {
+        let accept = async {
+            let place = Arc::clone(&room).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            accepted = accept => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = stopped(stop.clone()) => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // No descriptors are left, perhaps: some will be when a connection ends.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let stop = stop.clone();
+        connections.spawn(async move {
+            let _place = place;
+            let mut connection = pin!(connection);
+            tokio::select! {
+                // What went wrong on a connection is its other end's business.
+                _ = &mut connection => return,
+                () = stopped(stop) => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        });
+    }
+    let _ = tokio::time::timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
+    Ok(())
 }
 
 /// Takes the port, or says how to choose another.

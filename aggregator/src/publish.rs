@@ -103,7 +103,9 @@ impl Publisher {
             engine.gap_lines(service).iter().map(|gap| (gap.start_us, (gap.end_us < as_of_us).then_some(gap.end_us))).collect();
         let known = self.ledger.gaps.entry(id.to_string()).or_default();
         batch.gaps.extend(gaps.iter().filter(|(start, end)| known.get(start) != Some(end)).map(|(start, end)| row(*start, *end, false)));
-        batch.gaps.extend(known.iter().filter(|(start, _)| !gaps.contains_key(start)).map(|(start, end)| row(*start, *end, true)));
+        // What is only forgotten stands as it was published.
+        let is_gone = |start: &i64| !gaps.contains_key(start) && Time::from_us(*start) >= engine.memory(service);
+        batch.gaps.extend(known.iter().filter(|(start, _)| is_gone(start)).map(|(start, end)| row(*start, *end, true)));
         *known = gaps;
 
         let accounts = engine.account_lines(service);
@@ -119,7 +121,10 @@ impl Publisher {
 
         let candidates = engine.candidate_lines(service);
         let known = self.ledger.candidates.entry(id.to_string()).or_default();
-        let gone = known.iter().filter(|(claim, _)| !candidates.iter().any(|candidate| candidate.claim.as_str() == claim.as_str()));
+        let is_gone = |claim: &str, opened_us: i64| {
+            !candidates.iter().any(|candidate| candidate.claim.as_str() == claim) && !engine.is_forgotten(service, Time::from_us(opened_us))
+        };
+        let gone = known.iter().filter(|(claim, opened_us)| is_gone(claim, **opened_us));
         let taken_back = gone.map(|(claim, opened_us)| {
             let advice = crate::core::line::Advice::Review;
             CandidateLine { claim: claim.as_str().into(), service: id.clone(), opened_us: *opened_us, advice }

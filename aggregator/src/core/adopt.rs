@@ -86,7 +86,8 @@ impl Engine {
         }
         let mut services = std::mem::take(&mut self.services);
         for (ix, service) in catalogue.services.iter().enumerate() {
-            let old = old_services.get(&service.id).map(|&old| std::mem::take(&mut services[old])).unwrap_or_default();
+            let new = || ServiceState { memory: self.horizon, ..ServiceState::default() };
+            let old = old_services.get(&service.id).map_or_else(new, |&old| std::mem::take(&mut services[old]));
             self.services.push(ServiceState { reach: Reach::of(&catalogue, ix), ..old });
         }
         self.orphans.extend(orphans);

@@ -63,13 +63,14 @@ impl Engine {
             until: definition.until,
             stable_up: definition.stable_up,
             claim_horizon: catalogue.claim_horizon,
+            memory: self.services[service].memory,
         })
     }
 
     fn derive_service(&mut self, service: ServiceIx, from: Time, to: Time, number: u64, effects: &mut Effects) {
         let Some(clock) = self.clock(service) else { return };
         let mut state = std::mem::take(&mut self.services[service]);
-        self.refresh(service, &mut state, &clock, (from, to.min(self.frontier)), number, effects);
+        self.refresh(service, &mut state, &clock, (from.max(clock.memory), to.min(self.frontier)), number, effects);
         self.services[service] = state;
     }
 
@@ -175,7 +176,8 @@ impl Engine {
         self.dirty_services.clear();
     }
 
-    /// After the catalogue changed: derives everything from `from` on, and all services, in this step.
+    /// After the catalogue changed: derives everything from `from` on, and all services, in this step. Of what the samples are forgotten
+    /// the states stand: to derive them anew would be to declare them unknown.
     pub(super) fn rederive_from(&mut self, from: Time) {
         if self.settings.pace == Pace::Batch {
             return;
@@ -183,7 +185,7 @@ impl Engine {
         // What was marked goes by the old catalogue's positions, and is later than what was derived last.
         self.dirty_targets.clear();
         self.dirty_services.clear();
-        let from = from.min(self.derived_to);
+        let from = from.min(self.derived_to).max(self.sampled_from);
         self.frontier = self.now_frontier();
         for vantage in 0..self.gates.len() {
             self.revise_gates(vantage, from, Time::FOREVER);

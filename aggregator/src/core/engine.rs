@@ -46,7 +46,7 @@ pub struct Settings {
 pub enum Retain {
     /// Nothing: exact whatever comes, for files.
     Everything,
-    /// Samples after the late horizon, states after thirteen months.
+    /// Samples after the late horizon, states after thirteen months. What was published of earlier time stands.
     Horizon,
 }
 
@@ -94,6 +94,8 @@ pub(super) struct ServiceState {
     pub(super) verdicts: Steps<Verdict>,
     pub(super) outages: Vec<Outage>,
     pub(super) published: BTreeMap<Time, Published>,
+    /// Everything before this is forgotten.
+    pub(super) memory: Time,
     /// Sums of the open window.
     pub(super) tally: Tally,
     /// Whether claims had a part in what is published.
@@ -139,6 +141,10 @@ pub struct Engine {
     pub(super) derived_to: Time,
     /// Windows of services that a new catalogue no longer has.
     pub(super) orphans: Vec<WindowLine>,
+    /// States before this are forgotten, but for those of a month, window or gap that reaches over it.
+    pub(super) horizon: Time,
+    /// Samples from here on are all there: states before it cannot be derived anew.
+    pub(super) sampled_from: Time,
     pub(super) next_pruning: Time,
 }
 
@@ -191,6 +197,8 @@ impl Engine {
             dirty_services: BTreeMap::new(),
             derived_to: Time::BEGINNING,
             orphans: Vec::new(),
+            horizon: Time::BEGINNING,
+            sampled_from: Time::BEGINNING,
             next_pruning: Time::BEGINNING,
         };
         if let Some(catalogue) = catalogue {
@@ -220,6 +228,19 @@ impl Engine {
     /// The published windows of a service, by onset.
     pub fn published(&self, service: ServiceIx) -> impl Iterator<Item = &Published> {
         self.services[service].published.values()
+    }
+
+    /// From where on a service is remembered: what was published of it before stands, and is never told again. Lies in no month, no
+    /// window and no gap.
+    #[must_use]
+    pub fn memory(&self, service: ServiceIx) -> Time {
+        self.services[service].memory
+    }
+
+    /// Whether a claim that was opened at `opened` is forgotten with the time that it speaks of.
+    #[must_use]
+    pub fn is_forgotten(&self, service: ServiceIx, opened: Time) -> bool {
+        self.clock(service).is_some_and(|clock| clock.is_forgotten(opened))
     }
 
     /// The levels of a target.
@@ -645,22 +666,35 @@ impl Engine {
             for chunk in forgotten {
                 tally_latencies(catalogue, target, chunk.entries(), &mut self.past_latencies[target]);
             }
-            self.levels[target].forget_before(self.frontier - LONGEST_MEMORY);
         }
-        for gates in &mut self.gates {
-            gates.forget_before(self.frontier - LONGEST_MEMORY);
-        }
-        for service in &mut self.services {
-            let horizon = self.frontier - LONGEST_MEMORY;
-            service.verdicts.forget_before(horizon);
-            service.outages.retain(|outage| outage.end >= horizon);
-            service.published.retain(|_, window| window.end.is_none_or(|end| end >= horizon));
-        }
+        self.sampled_from = self.sampled_from.max(self.now - catalogue.late_horizon - Span::HOUR);
+        self.forget_states();
         let mut used: Vec<u32> = self.tracks.iter().flatten().flat_map(|(_, track)| track.runs()).collect();
         used.sort_unstable();
         used.dedup();
         self.runs.retain(|_, run| used.binary_search(run).is_ok());
         self.next_pruning = self.frontier + Span::HOUR;
+    }
+
+    /// Forgets what services were thirteen months ago.
+    fn forget_states(&mut self) {
+        let Some(calendar) = self.catalogue.as_ref().map(|catalogue| catalogue.calendar.clone()) else { return };
+        self.horizon = self.horizon.max(self.frontier - LONGEST_MEMORY);
+        for service in 0..self.services.len() {
+            let memory = self.with_view(service, |view| view.memory(&self.services[service].published, &calendar, self.horizon));
+            let state = &mut self.services[service];
+            state.memory = state.memory.max(memory.unwrap_or(self.horizon));
+            state.verdicts.cut_before(state.memory);
+            state.outages.retain(|outage| outage.onset >= state.memory);
+            state.published.retain(|onset, _| *onset >= state.memory);
+        }
+        for target in 0..self.levels.len() {
+            let memories = self.users[target].iter().map(|&service| self.services[service].memory);
+            self.levels[target].forget_before(memories.min().unwrap_or(self.horizon).min(self.horizon));
+        }
+        for gates in &mut self.gates {
+            gates.forget_before(self.horizon);
+        }
     }
 
     /// Bytes that all samples occupy, and bytes that all states and windows occupy, which are kept for thirteen months.

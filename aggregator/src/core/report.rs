@@ -113,7 +113,9 @@ impl Engine {
                 && meeting.all(|window| is_final(view, catalogue.late_horizon, window));
             MonthView { month, bounds, measured, frontier, terms, windows: &windows, unknown, excluded: &excluded, is_final }.account()
         };
-        catalogue.calendar.months(since, view.clock.stop()).map(account).collect()
+        // What is not remembered stands as it was published.
+        let is_whole = |month: &Month| catalogue.calendar.start_of(*month).max(since) >= view.clock.memory;
+        catalogue.calendar.months(since.max(view.clock.memory), view.clock.stop()).filter(is_whole).map(account).collect()
     }
 
     fn account_line(&self, service: ServiceIx, account: &Account) -> AccountLine {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vigie_contract::catalogue::{Strictness, VantageIx};
 use vigie_contract::record::CatalogueRecord;
-use vigie_contract::{Catalogue, Claim, ClaimId, ExclusionId, Month, RunId, Span, TargetId, Time, VantageId};
+use vigie_contract::{Catalogue, Claim, ClaimId, ExclusionId, Month, RunId, ServiceId, Span, TargetId, Time, VantageId};
 
 use super::account::Revision;
 use super::chunk::Chunk;
@@ -22,7 +22,7 @@ use super::target::Level;
 use super::track::Track;
 
 /// Rises whenever the same log gives another state: a snapshot of another revision is not read, the log is folded again.
-pub const SEMANTICS_REVISION: u32 = 1;
+pub const SEMANTICS_REVISION: u32 = 2;
 /// No chunk is longer: a Kafka message carries it.
 pub const LONGEST_CHUNK_BYTES: usize = 512 << 10;
 /// So many targets share the chunks of what changes all the time.
@@ -73,8 +73,13 @@ struct Head {
     catalogue: Option<CatalogueRecord>,
     targets: Vec<TargetId>,
     vantages: Vec<VantageId>,
+    services: Vec<ServiceId>,
     now: Time,
     frontier: Time,
+    horizon: Time,
+    /// Of each service, where its memory begins.
+    memories: Vec<Time>,
+    sampled_from: Time,
     next_pruning: Time,
     runs: Vec<(RunId, u32)>,
     next_run: u32,
@@ -132,8 +137,12 @@ impl Engine {
             catalogue: self.catalogue_record.clone(),
             targets: catalogue.map(|catalogue| catalogue.targets.iter().map(|target| target.id.clone()).collect()).unwrap_or_default(),
             vantages: catalogue.map(|catalogue| catalogue.vantages.iter().map(|vantage| vantage.id.clone()).collect()).unwrap_or_default(),
+            services: catalogue.map(|catalogue| catalogue.services.iter().map(|service| service.id.clone()).collect()).unwrap_or_default(),
             now: self.now,
             frontier: self.frontier,
+            horizon: self.horizon,
+            memories: self.services.iter().map(|state| state.memory).collect(),
+            sampled_from: self.sampled_from,
             next_pruning: self.next_pruning,
             runs,
             next_run: self.next_run,
@@ -185,9 +194,11 @@ impl Engine {
             engine.catalogue_record = Some(record);
             engine.adopt(catalogue, &mut super::engine::Effects::default());
         }
-        let same = engine.catalogue.as_ref().map_or(head.targets.is_empty() && head.vantages.is_empty(), |catalogue| {
+        let nothing = head.targets.is_empty() && head.vantages.is_empty() && head.services.is_empty();
+        let same = engine.catalogue.as_ref().map_or(nothing, |catalogue| {
             catalogue.targets.iter().map(|target| &target.id).eq(&head.targets)
                 && catalogue.vantages.iter().map(|vantage| &vantage.id).eq(&head.vantages)
+                && catalogue.services.iter().map(|service| &service.id).eq(&head.services)
         });
         if !same {
             return Err(Unusable::OtherCatalogue);
@@ -212,6 +223,9 @@ impl Engine {
         }
         engine.now = head.now;
         engine.frontier = head.frontier;
+        engine.horizon = head.horizon;
+        engine.services.iter_mut().zip(head.memories).for_each(|(state, memory)| state.memory = memory);
+        engine.sampled_from = head.sampled_from;
         engine.next_pruning = head.next_pruning;
         engine.runs = head.runs.into_iter().collect();
         engine.next_run = head.next_run;

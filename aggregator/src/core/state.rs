@@ -169,11 +169,19 @@ impl<V: Copy + Default + PartialEq> Steps<V> {
         None
     }
 
-    /// Forgets the steps before `time`; the value at `time` then stands for all earlier time.
+    /// Forgets the steps before the one in force at `time`.
     pub fn forget_before(&mut self, time: Time) {
         if let Some(index) = self.index_at(time) {
             self.steps.drain(..index);
             self.steps.shrink_to_fit();
+        }
+    }
+
+    /// Forgets everything before `time`: the default there.
+    pub fn cut_before(&mut self, time: Time) {
+        self.forget_before(time);
+        if let Some((start, _)) = self.steps.first_mut() {
+            *start = (*start).max(time);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use vigie_contract::calendar::Calendar;
 use vigie_contract::{Claim, ClaimId, ClaimState, Span, Time};
 
 use super::interval::Intervals;
@@ -33,6 +34,8 @@ pub struct Clock {
     pub stable_up: Span,
     /// How long before an onset a claim may be opened.
     pub claim_horizon: Span,
+    /// What was before this is forgotten, and stands as it was published.
+    pub memory: Time,
 }
 
 /// Whether a window goes on.
@@ -172,6 +175,12 @@ impl Clock {
         self.until.map_or(self.frontier, |until| until.min(self.frontier))
     }
 
+    /// Whether what a claim that was opened at `opened` changes began before all that is remembered.
+    #[must_use]
+    pub fn is_forgotten(&self, opened: Time) -> bool {
+        self.since.map_or(opened, |since| opened.max(since)) < self.memory
+    }
+
     fn is_over(&self) -> bool {
         self.until.is_some_and(|until| until <= self.frontier)
     }
@@ -308,12 +317,36 @@ impl View<'_> {
             (None, _) => return nothing,
         };
         let Some(since) = self.clock.since else { return nothing };
-        let (start, end) = (claim.opened_at.max(since), end.min(self.clock.stop()));
+        let (start, end) = (claim.opened_at.max(since).max(self.clock.memory), end.min(self.clock.stop()));
         if start < end { Counted { claim, start, end, open: open && !self.clock.is_over() } } else { nothing }
     }
 
     fn effective_claims(&self) -> impl Iterator<Item = &Claim> {
-        self.claims.iter().copied().filter(|claim| claim.state != ClaimState::Rejected && claim.opened_at < self.clock.frontier)
+        let counts = |claim: &&Claim| claim.state != ClaimState::Rejected && claim.opened_at < self.clock.frontier;
+        self.claims.iter().copied().filter(counts).filter(|claim| self.is_remembered(claim))
+    }
+
+    /// Whether all that `claim` may count for is remembered. Nobody knows any more whether a window corroborated an older one; only that
+    /// the customer confirmed a later return is certain, and then it counts from where memory begins.
+    fn is_remembered(&self, claim: &Claim) -> bool {
+        !self.clock.is_forgotten(claim.opened_at) || claim.confirmed_return().is_some_and(|resolved| resolved > self.clock.memory)
+    }
+
+    /// From where on to remember what this shows, when time before `horizon` is forgotten: no month, no window and no gap is cut, so that
+    /// whatever still changes is known whole.
+    #[must_use]
+    pub fn memory(&self, published: &BTreeMap<Time, Published>, calendar: &Calendar, horizon: Time) -> Time {
+        let unknown = self.unknown(Time::BEGINNING, Time::FOREVER);
+        let mut memory = horizon;
+        loop {
+            memory = calendar.start_of(calendar.month_of(memory));
+            let windows = published.values().map(|window| (window.onset, window.end.unwrap_or(Time::FOREVER)));
+            let cut = windows.chain(unknown.iter()).find(|&(start, end)| start < memory && memory < end);
+            match cut {
+                Some((start, _)) => memory = start,
+                None => return memory,
+            }
+        }
     }
 
     /// The published windows that meet or touch `[from, to]`; the hull must cut none.

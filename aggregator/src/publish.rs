@@ -4,7 +4,7 @@
 //! accounts and candidates with the first record after each whole minute of the frontier, and with a record that changed one of their
 //! service's windows; latencies with the first record after each whole hour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use vigie_contract::catalogue::ServiceIx;
@@ -31,6 +31,8 @@ pub struct Ledger {
     candidates: BTreeMap<String, BTreeMap<String, i64>>,
     /// By target and month: successes.
     latencies: BTreeMap<(String, String), u64>,
+    /// By offset: the samples that wait for a catalogue and may be refused yet, at most as many as the engine lets wait.
+    waiting: BTreeMap<u64, Kept>,
     /// The next whole minute of the frontier, and the next whole hour.
     next_minute: Time,
     next_hour: Time,
@@ -38,6 +40,14 @@ pub struct Ledger {
 
 /// Gross down, down, unknown, base, and whether the month is final.
 type Figures = (i64, i64, i64, i64, bool);
+
+/// What a dead letter tells of its record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Kept {
+    record: Vec<u8>,
+    record_bytes: u64,
+    appended_at: Time,
+}
 
 /// Turns effects into rows.
 #[derive(Debug)]
@@ -67,14 +77,11 @@ impl Publisher {
         batch.through = ver;
         batch.now = engine.now();
         batch.frontier = engine.frontier();
-        for refusal in &effects.refusals {
-            batch.dead_letters.push(DeadLetterRow::new(ver, refusal.clone(), &logged.bytes, logged.appended_at));
-        }
-        if effects.refusals.is_empty()
-            && let Ok(record) = &decoded.record
-        {
+        let is_taken = effects.refusals.iter().all(|refused| refused.offset != logged.offset);
+        if is_taken && let Ok(record) = &decoded.record {
             take_fact(ver, logged, record, batch);
         }
+        self.publish_refusals(engine, logged, effects, batch);
         batch.windows.extend(effects.versions.iter().cloned());
         let Some(catalogue) = engine.catalogue() else { return };
         let is_new_minute = engine.frontier() >= self.ledger.next_minute;
@@ -91,6 +98,26 @@ impl Publisher {
         }
         if is_new_minute {
             self.ledger.next_minute = next_multiple(engine.frontier(), MINUTE);
+        }
+    }
+
+    /// Each under its own offset, with its own bytes, whenever it is found out.
+    fn publish_refusals(&mut self, engine: &Engine, logged: &Logged, effects: &Effects, batch: &mut Batch) {
+        if engine.waiting_offsets().next_back() == Some(logged.offset) {
+            let record = logged.bytes[..logged.bytes.len().min(DeadLetterRow::MOST_BYTES)].to_vec();
+            let kept = Kept { record, record_bytes: logged.bytes.len() as u64, appended_at: logged.appended_at };
+            self.ledger.waiting.insert(logged.offset, kept);
+        }
+        for refused in &effects.refusals {
+            let (ver, refusal) = (version_number(self.log_epoch, refused.offset), refused.refusal.clone());
+            batch.dead_letters.push(match self.ledger.waiting.remove(&refused.offset) {
+                Some(Kept { record, record_bytes, appended_at }) => DeadLetterRow { ver, refusal, record, record_bytes, appended_at },
+                None => DeadLetterRow::new(ver, refusal, &logged.bytes, logged.appended_at),
+            });
+        }
+        if self.ledger.waiting.len() > engine.waiting() {
+            let waiting: BTreeSet<_> = engine.waiting_offsets().collect();
+            self.ledger.waiting.retain(|offset, _| waiting.contains(offset));
         }
     }
 

@@ -3,7 +3,7 @@
 use vigie_contract::record::decode;
 use vigie_contract::{Catalogue, Refusal, Time};
 
-use crate::core::engine::{Engine, Pace, Retain, Settings};
+use crate::core::engine::{Engine, Pace, Refused, Retain, Settings};
 
 /// A line of evidence that the engine does not take, or that is no evidence at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum Fault {
     /// A record that the live engine would reject; it is skipped.
     #[error("line {line}: refused: {refusal}")]
     Refused {
-        /// Counted from 1; the line that showed it.
+        /// Counted from 1.
         line: usize,
         /// Why.
         refusal: Refusal,
@@ -56,7 +56,8 @@ impl Replay {
             Ok(decoded) => {
                 let appended_at = decoded.appended_at.unwrap_or(Time::BEGINNING);
                 let effects = self.engine.step(line as u64 - 1, appended_at, decoded.record);
-                effects.refusals.into_iter().map(|refusal| Fault::Refused { line, refusal }).collect()
+                let fault = |refused: Refused| Fault::Refused { line: refused.offset as usize + 1, refusal: refused.refusal };
+                effects.refusals.into_iter().map(fault).collect()
             }
         }
     }

@@ -2,8 +2,12 @@
 
 use serde_json::{Value, json};
 use vigie_aggregator::core::engine::{Effects, Engine, MOST_WAITING};
+use vigie_aggregator::core::version::version_number;
 use vigie_aggregator::core::window::Status;
-use vigie_contract::RefusalReason;
+use vigie_aggregator::port::Logged;
+use vigie_aggregator::publish::{Ledger, Publisher};
+use vigie_contract::record::decode_appended;
+use vigie_contract::{RefusalReason, Time};
 use vigie_tests::fold::{LIVE, batch, catalogue, lines, step};
 
 const S: i64 = 1_000_000;
@@ -75,6 +79,43 @@ fn of_too_many_waiting_samples_the_oldest_is_refused() {
     let effects = step(&mut engine, 1, &waiting(MOST_WAITING as u64));
     assert_eq!(effects.refusals[0].reason, RefusalReason::UnknownTarget);
     assert!(effects.refusals[0].detail.ends_with("seq 0"), "{}", effects.refusals[0]);
+    assert_eq!(effects.refusals[0].offset, 0, "it is another record than the one that came");
+}
+
+/// A record that is taken is no dead letter because others, which waited for it, are refused (SPEC §1); each of those has its own bytes.
+#[test]
+fn what_waited_in_vain_is_filed_as_itself() {
+    let mut engine = Engine::new(LIVE, None);
+    let mut publisher = Publisher::new("main", 7, Ledger::default());
+    let evidence = [sample("t", "w", 0, 1, "ok"), sample("t", "v", 1, 1, "ok"), carried(1, BASE, 2, &json!({})), "{}".to_owned()];
+    let mut batches = Vec::new();
+    for (offset, line) in (0..).zip(&evidence) {
+        let logged = Logged { offset, bytes: line.as_bytes().to_vec(), appended_at: Time::from_us(2 * S) };
+        let decoded = decode_appended(&logged.bytes, logged.appended_at).unwrap();
+        let effects = engine.step(offset, logged.appended_at, decoded.record.clone());
+        let mut batch = publisher.batch(&engine, offset);
+        publisher.record(&engine, &logged, &decoded, &effects, &mut batch);
+        batches.push(batch);
+    }
+    let letters: Vec<_> = batches.iter().flat_map(|batch| &batch.dead_letters).collect();
+    let filed: Vec<_> = letters.iter().map(|letter| (letter.ver, letter.refusal.reason, letter.record.as_slice())).collect();
+    let expected = [
+        (version_number(7, 0), RefusalReason::UnassignedVantage, evidence[0].as_bytes()),
+        (version_number(7, 3), RefusalReason::Malformed, b"{}".as_slice()),
+    ];
+    assert_eq!(filed, expected);
+    assert_eq!(batches[2].catalogues.len(), 1);
+}
+
+/// What an override has taken away is rejected from then on, although there are samples of it (SPEC §1).
+#[test]
+fn a_vantage_that_is_no_longer_assigned_is_refused() {
+    let both = BASE.replacen("vantages = [\"v\"]", "vantages = [\"v\", \"w\"]", 1);
+    let before = [carried(1, &both, 1, &json!({})), sample("t", "w", 0, 2, "ok")];
+    let after = [carried(2, BASE, 3, &json!({"override_by": "director"})), sample("t", "w", 1, 4, "ok")];
+    let mut engine = Engine::new(LIVE, None);
+    assert_eq!(take(&mut engine, &before), []);
+    assert_eq!(take(&mut engine, &after), [RefusalReason::UnassignedVantage]);
 }
 
 #[test]

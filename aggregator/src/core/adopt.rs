@@ -7,16 +7,16 @@ use vigie_contract::{Refusal, RefusalReason, Time};
 
 use super::agenda::Agenda;
 use super::digest::sha256_hex;
-use super::engine::{Effects, Engine, ServiceState, Waiting};
+use super::engine::{Effects, Engine, Refused, ServiceState, Waiting};
 use super::line::WindowLine;
 use super::service::Reach;
 use super::version::window_line;
 use super::window::{Published, Status, View};
 
 impl Waiting {
-    pub(super) fn refusal(&self) -> Refusal {
+    pub(super) fn in_vain(self) -> Refused {
         let detail = format!("no catalogue came that knows target {} and vantage {}; seq {}", self.target, self.vantage, self.entry.seq);
-        Refusal::new(RefusalReason::UnknownTarget, detail)
+        Refused { offset: self.offset, refusal: Refusal::new(RefusalReason::UnknownTarget, detail) }
     }
 }
 
@@ -128,15 +128,11 @@ impl Engine {
         for waiting in std::mem::take(&mut self.waiting) {
             match (self.target_ix.get(&waiting.target).copied(), self.vantage_ix.get(&waiting.vantage).copied()) {
                 (Some(target), Some(vantage)) => {
-                    let refused = self.too_late(waiting.appended_at, waiting.entry.stamp, &waiting.target, &waiting.vantage);
-                    if let Some(refusal) = refused {
-                        effects.refusals.push(refusal);
-                        continue;
-                    }
+                    let too_late = self.too_late(waiting.appended_at, waiting.entry.stamp, &waiting.target, &waiting.vantage);
                     let mut entry = waiting.entry;
                     entry.run = self.intern(waiting.run.as_str());
-                    let refused = self.take_entry(target, vantage, entry, effects).err();
-                    effects.refusals.extend(refused);
+                    let refused = too_late.or_else(|| self.take_entry(target, vantage, entry, effects).err());
+                    effects.refusals.extend(refused.map(|refusal| Refused { offset: waiting.offset, refusal }));
                 }
                 _ => self.waiting.push_back(waiting),
             }

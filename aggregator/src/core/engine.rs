@@ -5,7 +5,8 @@
 //! time changes is marked by [`Agenda`]: nothing is looked at while nothing can happen to it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::ops::Deref;
 
 use rustc_hash::FxHashMap;
 use vigie_contract::catalogue::{Catalogue, ServiceIx, TargetIx, VantageIx};
@@ -64,10 +65,32 @@ pub enum Pace {
 pub struct Effects {
     /// Versions of windows to publish, by service and onset.
     pub versions: Vec<Version>,
-    /// Records that are not taken: this one, or earlier ones that waited.
-    pub refusals: Vec<Refusal>,
+    /// Records that are not taken: earlier ones that waited until now, and last this one.
+    pub refusals: Vec<Refused>,
     /// The record was known already; whether with another content.
     pub duplicate: Option<bool>,
+}
+
+/// A record that is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its own place in the log.
+    pub offset: u64,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+impl Deref for Refused {
+    type Target = Refusal;
+    fn deref(&self) -> &Refusal {
+        &self.refusal
+    }
+}
+
+impl Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.refusal.fmt(f)
+    }
 }
 
 /// A fact and when the log took it.
@@ -80,6 +103,7 @@ pub(super) struct Fact<T> {
 /// A sample whose target or vantage no catalogue knows yet.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Waiting {
+    pub(super) offset: u64,
     pub(super) target: TargetId,
     pub(super) vantage: VantageId,
     pub(super) run: RunId,
@@ -289,6 +313,11 @@ impl Engine {
         self.waiting.len()
     }
 
+    /// Their places in the log, in the order in which they came.
+    pub fn waiting_offsets(&self) -> impl DoubleEndedIterator<Item = u64> + '_ {
+        self.waiting.iter().map(|waiting| waiting.offset)
+    }
+
     /// The revision of the catalogue in force, if it came with the log.
     #[must_use]
     pub fn catalogue_rev(&self) -> Option<u64> {
@@ -384,8 +413,8 @@ impl Engine {
         self.now = self.now.max(appended_at);
         // First with the old evidence, so that the record is taken at the frontier that it brings; then again, since a catalogue moves it.
         self.advance(self.now_frontier());
-        let taken = record.and_then(|record| self.take(appended_at, record, &mut effects));
-        effects.refusals.extend(taken.err());
+        let taken = record.and_then(|record| self.take(offset, appended_at, record, &mut effects));
+        effects.refusals.extend(taken.err().map(|refusal| Refused { offset, refusal }));
         if self.settings.pace == Pace::Live {
             self.advance(self.now_frontier());
             self.derive(version_number(self.settings.log_epoch, offset), &mut effects);
@@ -406,9 +435,9 @@ impl Engine {
         self.now - self.catalogue.as_ref().map_or(Span::ZERO, |catalogue| catalogue.settle)
     }
 
-    fn take(&mut self, appended_at: Time, record: Record<'_>, effects: &mut Effects) -> Result<(), Refusal> {
+    fn take(&mut self, offset: u64, appended_at: Time, record: Record<'_>, effects: &mut Effects) -> Result<(), Refusal> {
         match record {
-            Record::Sample(sample) => self.take_sample(appended_at, &sample, effects),
+            Record::Sample(sample) => self.take_sample(offset, appended_at, &sample, effects),
             Record::Tick => Ok(()),
             Record::Claim(claim) => self.take_claim(appended_at, claim),
             Record::Exclusion(exclusion) => {
@@ -456,7 +485,7 @@ impl Engine {
         Ok(())
     }
 
-    fn take_sample(&mut self, appended_at: Time, sample: &Sample<'_>, effects: &mut Effects) -> Result<(), Refusal> {
+    fn take_sample(&mut self, offset: u64, appended_at: Time, sample: &Sample<'_>, effects: &mut Effects) -> Result<(), Refusal> {
         let stamp = sample.stamp();
         if let Some(refusal) = self.too_late(appended_at, stamp, &sample.target, &sample.vantage) {
             return Err(refusal);
@@ -474,11 +503,10 @@ impl Engine {
         let known = self.target_ix.get(&*sample.target).copied().zip(self.vantage_ix.get(&*sample.vantage).copied());
         let Some((target, vantage)) = known else {
             let names = (TargetId::from(&*sample.target), VantageId::from(&*sample.vantage));
-            self.waiting.push_back(Waiting { target: names.0, vantage: names.1, run: RunId::from(&*sample.run), entry, appended_at });
-            if self.waiting.len() > MOST_WAITING
-                && let Some(oldest) = self.waiting.pop_front()
-            {
-                return Err(oldest.refusal());
+            let run = RunId::from(&*sample.run);
+            self.waiting.push_back(Waiting { offset, target: names.0, vantage: names.1, run, entry, appended_at });
+            if self.waiting.len() > MOST_WAITING {
+                effects.refusals.extend(self.waiting.pop_front().map(Waiting::in_vain));
             }
             return Ok(());
         };
@@ -513,18 +541,16 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let Some(catalogue) = &self.catalogue else { return Ok(()) };
         let definition = &catalogue.targets[target];
+        // There may be a track all the same: of a vantage that an earlier catalogue assigned.
+        if !definition.is_ever_assigned(vantage) {
+            let detail = format!("vantage {} is never assigned to target {}", catalogue.vantages[vantage].id, definition.id);
+            return Err(Refusal::new(RefusalReason::UnassignedVantage, detail));
+        }
         let tracks = &mut self.tracks[target];
-        let place = match tracks.iter().position(|(of, _)| *of == vantage) {
-            Some(place) => place,
-            None if definition.is_ever_assigned(vantage) => {
-                tracks.push((vantage, Track::default()));
-                tracks.len() - 1
-            }
-            None => {
-                let detail = format!("vantage {} is never assigned to target {}", catalogue.vantages[vantage].id, definition.id);
-                return Err(Refusal::new(RefusalReason::UnassignedVantage, detail));
-            }
-        };
+        let place = tracks.iter().position(|(of, _)| *of == vantage).unwrap_or_else(|| {
+            tracks.push((vantage, Track::default()));
+            tracks.len() - 1
+        });
         // Only a latency that will be judged is worth its bytes.
         if self.settings.retain == Retain::Horizon && !definition.has_latency_objective() {
             entry.latency = None;

@@ -107,6 +107,38 @@ fn what_waited_in_vain_is_filed_as_itself() {
     assert_eq!(batches[2].catalogues.len(), 1);
 }
 
+/// An override that takes a target away, and one that brings it back, leave its evidence as it was (SPEC §1), a snapshot between or not.
+#[test]
+fn what_comes_back_is_found_again() {
+    let named = json!({"override_by": "director"});
+    let other = BASE.replace("\"t\"", "\"x\"");
+    let evidence = [
+        carried(1, BASE, 1, &json!({})),
+        sample("t", "v", 0, 10, "ok"),
+        sample("t", "v", 1, 20, "fail"),
+        carried(2, &other, 21, &named),
+        carried(3, BASE, 22, &named),
+        json!({"v": 1, "type": "tick", "appended_at": 25 * S}).to_string(),
+    ];
+    let mut engine = Engine::new(LIVE, None);
+    for (offset, line) in (0..).zip(&evidence) {
+        step(&mut engine, offset, line);
+        let snapshot = engine.snapshot(offset, None);
+        engine = Engine::restore(LIVE, None, &snapshot.manifest, |key| snapshot.changed.get(key).cloned()).unwrap();
+    }
+    let mut straight = evidence.to_vec();
+    straight.drain(3..5);
+    assert_eq!(lines(&engine), lines(&batch(None, &straight, None)));
+    assert_eq!(lines(&engine), lines(&batch(None, &evidence, None)));
+    assert_eq!(engine.published(0).next().map(|window| window.onset.us()), Some(20 * S));
+    // So do vantages.
+    let elsewhere = BASE.replacen("vantages = [\"v\"]", "vantages = [\"z\"]", 1);
+    step(&mut engine, 6, &carried(4, &elsewhere, 26, &named));
+    assert_eq!(engine.published(0).count(), 0);
+    step(&mut engine, 7, &carried(5, BASE, 27, &named));
+    assert_eq!(engine.published(0).next().map(|window| window.onset.us()), Some(20 * S));
+}
+
 /// What an override has taken away is rejected from then on, although there are samples of it (SPEC §1).
 #[test]
 fn a_vantage_that_is_no_longer_assigned_is_refused() {

@@ -1,17 +1,47 @@
 //! A new catalogue: what is known is carried over by name, and derived anew from where it means something else (SPEC §1, §2).
 
-use rustc_hash::FxHashMap;
-use vigie_contract::catalogue::{Catalogue, ChangeKind, Service, Strictness};
+use std::collections::BTreeMap;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde::{Deserialize, Serialize};
+use vigie_contract::catalogue::{Catalogue, ChangeKind, Service, Strictness, TargetIx};
 use vigie_contract::record::CatalogueRecord;
-use vigie_contract::{Refusal, RefusalReason, Time};
+use vigie_contract::{Month, Refusal, RefusalReason, Span, TargetId, Time, VantageId};
 
 use super::agenda::Agenda;
 use super::digest::sha256_hex;
-use super::engine::{Effects, Engine, Refused, ServiceState, Waiting};
+use super::engine::{Effects, Engine, Refused, ServiceState, Waiting, sample_horizon};
 use super::line::WindowLine;
+use super::report::Latency;
 use super::service::Reach;
+use super::state::Steps;
+use super::target::Level;
+use super::track::Track;
 use super::version::window_line;
 use super::window::{Published, Status, View};
+
+/// What is known of a target, by names: of what no catalogue knows now, for one that knows it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Absent {
+    pub(super) tracks: Vec<(VantageId, Track)>,
+    pub(super) levels: Steps<Level>,
+    pub(super) first_evidence: Option<Time>,
+    pub(super) past_latencies: BTreeMap<Month, Latency>,
+}
+
+impl Absent {
+    /// Forgets the samples that a late horizon after `now` excludes, and states before `horizon`. False if nothing is left.
+    pub(super) fn forget(&mut self, now: Time, late_horizon: Span, horizon: Time) -> bool {
+        let margin = self.tracks.iter().map(|(_, track)| track.longest_hold()).max().unwrap_or_default();
+        let samples_from = sample_horizon(now, late_horizon, margin);
+        self.tracks.retain_mut(|(_, track)| {
+            track.forget_before(samples_from);
+            track.newest().is_some_and(|newest| newest >= samples_from)
+        });
+        self.levels.forget_before(horizon);
+        !self.tracks.is_empty() || self.levels.as_slice().last().is_some_and(|(start, _)| *start >= horizon)
+    }
+}
 
 impl Waiting {
     pub(super) fn in_vain(self) -> Refused {
@@ -51,32 +81,36 @@ impl Engine {
 
     /// Puts `catalogue` in force.
     pub(super) fn adopt(&mut self, catalogue: Catalogue, effects: &mut Effects) {
-        let from = self.catalogue.as_ref().map_or(Some(Time::BEGINNING), |old| earliest_change(&catalogue, old));
+        let mut from = self.catalogue.as_ref().map_or(Some(Time::BEGINNING), |old| earliest_change(&catalogue, old));
         let vantages: Vec<Option<usize>> = match &self.catalogue {
             Some(old) => {
-                let place = |id: &vigie_contract::VantageId| catalogue.vantages.iter().position(|vantage| vantage.id == *id);
+                let place = |id: &VantageId| catalogue.vantages.iter().position(|vantage| vantage.id == *id);
                 old.vantages.iter().map(|vantage| place(&vantage.id)).collect()
             }
             None => Vec::new(),
         };
         let orphans = self.orphans_of(&catalogue);
         self.vantage_ix = catalogue.vantages.iter().enumerate().map(|(ix, vantage)| (vantage.id.clone(), ix)).collect();
-        let old_targets = std::mem::replace(&mut self.target_ix, index(catalogue.targets.iter().map(|target| target.id.clone())));
+        let mut known = self.take_by_name(&catalogue);
+        self.target_ix = index(catalogue.targets.iter().map(|target| target.id.clone()));
         let old_services = std::mem::replace(&mut self.service_ix, index(catalogue.services.iter().map(|service| service.id.clone())));
 
-        let mut tracks = std::mem::take(&mut self.tracks);
-        let mut levels = std::mem::take(&mut self.levels);
-        let first_evidence = std::mem::take(&mut self.first_evidence);
-        let mut past_latencies = std::mem::take(&mut self.past_latencies);
         for target in &catalogue.targets {
-            let old = old_targets.get(&target.id);
-            let of_old = old.map(|&old| std::mem::take(&mut tracks[old])).unwrap_or_default();
-            let carried = of_old.into_iter().filter_map(|(vantage, track)| Some((vantages[vantage]?, track)));
-            self.tracks.push(carried.collect());
-            self.levels.push(old.map(|&old| std::mem::take(&mut levels[old])).unwrap_or_default());
-            self.first_evidence.push(old.and_then(|&old| first_evidence[old]));
-            self.past_latencies.push(old.map(|&old| std::mem::take(&mut past_latencies[old])).unwrap_or_default());
+            let (known, has_returned) = known.remove(&target.id).unwrap_or_default();
+            let Absent { tracks, levels, first_evidence, past_latencies } = known;
+            let (here, gone): (Vec<_>, Vec<_>) = tracks.into_iter().partition(|(vantage, _)| self.vantage_ix.contains_key(vantage));
+            if !gone.is_empty() {
+                self.absent.insert(target.id.clone(), Absent { tracks: gone, ..Absent::default() });
+            }
+            if has_returned {
+                from = Some(Time::BEGINNING);
+            }
+            self.tracks.push(here.into_iter().map(|(vantage, track)| (self.vantage_ix[&vantage], track)).collect());
+            self.levels.push(levels);
+            self.first_evidence.push(first_evidence);
+            self.past_latencies.push(past_latencies);
         }
+        self.absent.extend(known.into_iter().map(|(target, (known, _))| (target, known)));
         let mut gates = std::mem::take(&mut self.gates);
         self.gates.resize_with(catalogue.vantages.len(), Default::default);
         for (old, new) in vantages.iter().enumerate() {
@@ -106,6 +140,38 @@ impl Engine {
         self.agenda = Agenda::default();
         self.rederive_from(from.unwrap_or(Time::FOREVER));
         self.release_waiting(effects);
+    }
+
+    /// Takes out what is known of all targets, and whether some of it has no place in the catalogue in force.
+    fn take_by_name(&mut self, new: &Catalogue) -> BTreeMap<TargetId, (Absent, bool)> {
+        let absent = std::mem::take(&mut self.absent);
+        let mut known: BTreeMap<_, _> = absent.into_iter().map(|(target, absent)| (target, (absent, true))).collect();
+        let kept: FxHashSet<_> = new.targets.iter().map(|target| &target.id).collect();
+        for target in 0..self.tracks.len() {
+            if self.catalogue.as_ref().is_some_and(|old| !kept.contains(&old.targets[target].id)) {
+                self.run_out(target);
+            }
+        }
+        let Some(old) = &self.catalogue else { return known };
+        let tracks = std::mem::take(&mut self.tracks).into_iter().zip(std::mem::take(&mut self.levels));
+        let rest = std::mem::take(&mut self.first_evidence).into_iter().zip(std::mem::take(&mut self.past_latencies));
+        for (target, ((tracks, levels), (first_evidence, past_latencies))) in old.targets.iter().zip(tracks.zip(rest)) {
+            let (of_target, _) = known.entry(target.id.clone()).or_default();
+            of_target.tracks.extend(tracks.into_iter().map(|(vantage, track)| (old.vantages[vantage].id.clone(), track)));
+            (of_target.levels, of_target.first_evidence, of_target.past_latencies) = (levels, first_evidence, past_latencies);
+        }
+        known
+    }
+
+    /// Lets a target's states end as its last samples say, since nobody will look at it when their holds end.
+    fn run_out(&mut self, target: TargetIx) {
+        let mut levels = std::mem::take(&mut self.levels[target]);
+        if let Some(mut evidence) = self.evidence(target) {
+            let margin = evidence.margin();
+            evidence.frontier = self.derived_to + margin + margin;
+            evidence.revise(&mut levels, self.derived_to, evidence.frontier);
+        }
+        self.levels[target] = levels;
     }
 
     /// The published windows of services that `new` no longer has: they vanish with them.

@@ -16,6 +16,7 @@ use vigie_contract::{
 };
 
 use super::account::Revision;
+use super::adopt::Absent;
 use super::agenda::{Agenda, Item};
 use super::gate::{Anchors, Gates};
 use super::interval::Intervals;
@@ -142,6 +143,8 @@ pub struct Engine {
     pub(super) service_ix: FxHashMap<ServiceId, ServiceIx>,
     pub(super) runs: FxHashMap<RunId, u32>,
     pub(super) next_run: u32,
+    /// What is known of targets and vantages that the catalogue in force does not know.
+    pub(super) absent: BTreeMap<TargetId, Absent>,
     /// By target, then vantage.
     pub(super) tracks: Vec<Vec<(VantageIx, Track)>>,
     pub(super) first_evidence: Vec<Option<Time>>,
@@ -205,6 +208,7 @@ impl Engine {
             service_ix: FxHashMap::default(),
             runs: FxHashMap::default(),
             next_run: 0,
+            absent: BTreeMap::new(),
             tracks: Vec::new(),
             first_evidence: Vec::new(),
             past_latencies: Vec::new(),
@@ -686,16 +690,19 @@ impl Engine {
         let Some(catalogue) = &self.catalogue else { return };
         for target in 0..self.tracks.len() {
             let margin = self.evidence(target).map_or(Span::ZERO, |evidence| evidence.margin());
-            // A late sample moves states a few holds before its stamp, for which the samples before it are read.
-            let horizon = self.now - catalogue.late_horizon - Span::from_us(8 * margin.us()) - Span::HOUR;
+            let horizon = sample_horizon(self.now, catalogue.late_horizon, margin);
             let forgotten: Vec<_> = self.tracks[target].iter_mut().flat_map(|(_, track)| track.forget_before(horizon)).collect();
             for chunk in forgotten {
                 tally_latencies(catalogue, target, chunk.entries(), &mut self.past_latencies[target]);
             }
         }
         self.sampled_from = self.sampled_from.max(self.now - catalogue.late_horizon - Span::HOUR);
+        let (late_horizon, horizon) = (catalogue.late_horizon, self.horizon);
+        self.absent.retain(|_, absent| absent.forget(self.now, late_horizon, horizon));
         self.forget_states();
-        let mut used: Vec<u32> = self.tracks.iter().flatten().flat_map(|(_, track)| track.runs()).collect();
+        let absent = self.absent.values().flat_map(|absent| absent.tracks.iter().map(|(_, track)| track));
+        let tracks = self.tracks.iter().flatten().map(|(_, track)| track).chain(absent);
+        let mut used: Vec<u32> = tracks.flat_map(Track::runs).collect();
         used.sort_unstable();
         used.dedup();
         self.runs.retain(|_, run| used.binary_search(run).is_ok());
@@ -734,6 +741,12 @@ impl Engine {
         let levels = self.levels.iter().map(Steps::size_bytes).sum::<usize>();
         (samples, levels + self.services.iter().map(of_service).sum::<usize>())
     }
+}
+
+/// Before this no sample is needed any more: a late one moves states a few holds before its stamp, for which the samples before it are
+/// read.
+pub(super) fn sample_horizon(now: Time, late_horizon: Span, margin: Span) -> Time {
+    now - late_horizon - Span::from_us(8 * margin.us()) - Span::HOUR
 }
 
 /// For how long claims and exclusions can still change what counts: thirteen months.

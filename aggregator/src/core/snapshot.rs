@@ -118,6 +118,7 @@ impl Engine {
             let live: Live = targets.iter().map(|(tracks, levels)| (unsealed(tracks), (*levels).clone())).collect();
             put(&mut chunks, &format!("live/{group:06}"), &bytes_of(&live));
         }
+        put(&mut chunks, "absent", &bytes_of(&self.absent));
         for (hour, sealed) in self.sealed_by_hour() {
             put(&mut chunks, &format!("samples/{hour:+012}"), &bytes_of(&sealed));
         }
@@ -221,6 +222,7 @@ impl Engine {
                 track.1.push_sealed(chunk);
             }
         }
+        engine.absent = read(&blobs, "absent")?;
         engine.now = head.now;
         engine.frontier = head.frontier;
         engine.horizon = head.horizon;

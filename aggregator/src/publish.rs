@@ -11,6 +11,7 @@ use vigie_contract::catalogue::ServiceIx;
 use vigie_contract::record::{CatalogueRecord, decode_details};
 use vigie_contract::{Decoded, Outcome, Record, Span, Time};
 
+use crate::core::digest::sha256_hex;
 use crate::core::engine::{Effects, Engine};
 use crate::core::line::{AccountLine, CandidateLine};
 use crate::core::version::version_number;
@@ -200,7 +201,7 @@ fn take_fact(ver: u64, logged: &Logged, record: &Record<'_>, batch: &mut Batch) 
             batch.exclusions.push(ExclusionRow { ver, exclusion: exclusion.clone(), announced_at, appended_at });
         }
         Record::Catalogue(record) => {
-            let catalogue: CatalogueRecord = record.clone();
+            let catalogue = CatalogueRecord { sha256: Some(sha256_hex(record.text.as_bytes())), ..record.clone() };
             batch.catalogues.push(CatalogueRow { ver, catalogue, appended_at });
         }
     }

@@ -9,7 +9,6 @@ use vigie_contract::record::CatalogueRecord;
 use vigie_contract::{Month, Refusal, RefusalReason, Span, TargetId, Time, VantageId};
 
 use super::agenda::Agenda;
-use super::digest::sha256_hex;
 use super::engine::{Effects, Engine, Refused, ServiceState, Waiting, sample_horizon};
 use super::line::WindowLine;
 use super::report::Latency;
@@ -62,7 +61,6 @@ impl Engine {
                 return Err(Refusal::new(RefusalReason::Superseded, detail));
             }
         }
-        check_digest(&record)?;
         let catalogue = read(&record.text)?;
         if let Some(old) = &self.catalogue
             && record.override_by.is_none()
@@ -222,16 +220,4 @@ fn read(text: &str) -> Result<Catalogue, Refusal> {
         let line = |problem: &vigie_contract::catalogue::Problem| format!("line {}: {}", problem.line_and_column(text).0, problem.message);
         Refusal::new(RefusalReason::InvalidCatalogue, problems.iter().map(line).collect::<Vec<_>>().join("; "))
     })
-}
-
-/// A digest that is one must fit; a text that only looks like a remark proves nothing either way.
-fn check_digest(record: &CatalogueRecord) -> Result<(), Refusal> {
-    let Some(given) = record.sha256.as_deref().filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())) else {
-        return Ok(());
-    };
-    let digest = sha256_hex(record.text.as_bytes());
-    if digest.eq_ignore_ascii_case(given) {
-        return Ok(());
-    }
-    Err(Refusal::new(RefusalReason::WrongDigest, format!("the text of revision {} has SHA-256 {digest}", record.rev)))
 }

@@ -41,7 +41,7 @@ pub enum Record<'a> {
 pub struct CatalogueRecord {
     /// The highest accepted revision is in force.
     pub rev: u64,
-    /// SHA-256 of the text, in hexadecimal.
+    /// SHA-256 of the text, in hexadecimal, as whoever wrote the record says; the text is what counts.
     pub sha256: Option<String>,
     /// The TOML of SPEC §2.
     pub text: String,
@@ -106,15 +106,13 @@ pub enum RefusalReason {
     InvalidCatalogue,
     /// The catalogue changes what is in force before its append time, and nobody answers for it.
     MovesThePast,
-    /// The catalogue's text is not what its digest says.
-    WrongDigest,
     /// A higher revision of the catalogue is in force.
     Superseded,
 }
 
 impl RefusalReason {
     /// All reasons.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::Malformed,
         Self::NewerVersion,
         Self::UnknownType,
@@ -130,7 +128,6 @@ impl RefusalReason {
         Self::ForeignTenant,
         Self::InvalidCatalogue,
         Self::MovesThePast,
-        Self::WrongDigest,
         Self::Superseded,
     ];
 
@@ -153,7 +150,6 @@ impl RefusalReason {
             Self::ForeignTenant => "foreign_tenant",
             Self::InvalidCatalogue => "invalid_catalogue",
             Self::MovesThePast => "moves_the_past",
-            Self::WrongDigest => "wrong_digest",
             Self::Superseded => "superseded",
         }
     }

@@ -82,7 +82,7 @@ pub enum RefusalReason {
     NewerVersion,
     /// `type` is none of the record types.
     UnknownType,
-    /// An instant lies outside the years 0000 to 9999.
+    /// An append time or a stamp lies outside the years 0000 to 9999.
     TimeOutOfRange,
     /// `period_us` or `timeout_us` is not in (0, 24 h].
     PeriodOutOfRange,
@@ -364,10 +364,14 @@ impl<'a> WireSample<'a> {
                 return Err(Refusal::new(RefusalReason::PeriodOutOfRange, format!("`{field}` = {us} is not in (0, 24 h]")));
             }
         }
-        let (t0, t1) = (time("t0", self.t0)?, time("t1", self.t1)?);
-        if t0 > t1 {
+        if self.t0 > self.t1 {
             return Err(Refusal::new(RefusalReason::EndsBeforeStart, format!("`t0` = {} is after `t1` = {}", self.t0, self.t1)));
         }
+        // The stamp says when something was so; the other end, however extreme, says nothing that counts.
+        let (t0, t1) = match self.outcome {
+            Outcome::Fail => (time("t0", self.t0)?, Time::clamped(self.t1)),
+            Outcome::Ok | Outcome::Void => (Time::clamped(self.t0), time("t1", self.t1)?),
+        };
         let latency = self.latency_us.map(i64::try_from).transpose().map_err(|_| malformed("`latency_us` is larger than any duration"))?;
         Ok(Sample {
             target: self.target,
@@ -404,14 +408,13 @@ struct WireClaim {
 
 impl WireClaim {
     fn into_claim(self, appended_at: Time) -> Result<Claim, Refusal> {
-        let opened_at = time("opened_at", self.opened_at)?;
-        let resolved_at = self.resolved_at.map(|us| time("resolved_at", us)).transpose()?;
-        if resolved_at.is_some_and(|resolved_at| resolved_at <= opened_at) {
+        if self.resolved_at.is_some_and(|resolved_at| resolved_at <= self.opened_at) {
             return Err(Refusal::new(
                 RefusalReason::EmptyPeriod,
                 format!("claim {}: `resolved_at` is not after `opened_at`", excerpt(&self.id, LONGEST_VALUE)),
             ));
         }
+        let (opened_at, resolved_at) = (Time::clamped(self.opened_at), self.resolved_at.map(Time::clamped));
         for (field, instant) in [("opened_at", Some(opened_at)), ("resolved_at", resolved_at)] {
             if instant.is_some_and(|instant| instant > appended_at + Sample::WORST_CLOCK) {
                 let detail = format!("claim {}: `{field}` is later than its append time", excerpt(&self.id, LONGEST_VALUE));
@@ -432,6 +435,11 @@ impl WireClaim {
     }
 }
 
+/// Who answers for something: an empty name is nobody's.
+fn somebody<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.filter(|name| !name.trim().is_empty()))
+}
+
 #[derive(Deserialize)]
 struct WireExclusion {
     id: Box<str>,
@@ -443,9 +451,9 @@ struct WireExclusion {
     #[serde(default)]
     announced_at: Option<i64>,
     state: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "somebody")]
     override_by: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "somebody")]
     approved_by: Option<String>,
     #[serde(default)]
     reason: Option<String>,
@@ -453,8 +461,7 @@ struct WireExclusion {
 
 impl WireExclusion {
     fn into_exclusion(self) -> Result<Exclusion, Refusal> {
-        let (start, end) = (time("start", self.start)?, time("end", self.end)?);
-        if start >= end {
+        if self.start >= self.end {
             return Err(Refusal::new(
                 RefusalReason::EmptyPeriod,
                 format!("exclusion {}: `end` is not after `start`", excerpt(&self.id, LONGEST_VALUE)),
@@ -465,9 +472,9 @@ impl WireExclusion {
             rev: self.rev,
             kind: self.kind,
             services: self.services.iter().map(|service| (&**service).into()).collect(),
-            start,
-            end,
-            announced_at: self.announced_at.and_then(Time::checked),
+            start: Time::clamped(self.start),
+            end: Time::clamped(self.end),
+            announced_at: self.announced_at.map(Time::clamped),
             state: self.state,
             override_by: self.override_by,
             approved_by: self.approved_by,
@@ -482,7 +489,7 @@ struct WireCatalogue {
     text: String,
     #[serde(default)]
     sha256: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "somebody")]
     override_by: Option<String>,
     #[serde(default)]
     actor: Option<String>,

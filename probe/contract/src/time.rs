@@ -33,6 +33,12 @@ impl Time {
         (Self::EARLIEST <= time && time <= Self::LATEST).then_some(time)
     }
 
+    /// The instant `us` microseconds after the epoch, or the nearest that may be named: for ends that only say "from ever" or "for ever".
+    #[must_use]
+    pub fn clamped(us: i64) -> Self {
+        Self(us).clamp(Self::EARLIEST, Self::LATEST)
+    }
+
     /// Reads `2026-03-01T10:00:00+01:00` (RFC 3339, an offset is needed) or whole microseconds since the epoch.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -251,6 +257,7 @@ mod tests {
         assert_eq!(Time::checked(i64::MAX), None);
         assert_eq!(Time::checked(i64::MIN), None);
         assert!(Time::checked(0).is_some());
+        assert_eq!([i64::MIN, 0, i64::MAX].map(Time::clamped), [Time::EARLIEST, Time::from_us(0), Time::LATEST]);
         assert_eq!(Time::EARLIEST.to_string(), "0000-01-01T00:00:00Z");
         assert_eq!(Time::LATEST.to_string(), "9999-12-30T00:00:00Z");
     }

@@ -217,7 +217,7 @@ impl<'a> ServiceBlock<'a> {
         Self {
             indicator: table.get("indicator").and_then(|item| item.name(problems)),
             needs: table.need("needs", problems).and_then(|item| NeedText::read(&item, problems)),
-            until: table.get("until").and_then(|item| Some((item.instant(problems)?, item.span))),
+            until: table.get("until").and_then(|item| Some((item.end_instant(problems)?, item.span))),
             group: group(table, problems),
             stable_up: table.get("stable_up").and_then(|item| Some((item.duration(problems)?, item.span))),
             contractual: table.get("contractual").and_then(|item| Some((item.boolean(problems)?, item.span))),

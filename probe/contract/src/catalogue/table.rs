@@ -214,6 +214,23 @@ impl<'a> Item<'a> {
 
     /// A date-time with an offset, as TOML's own or in quotes.
     pub(super) fn instant(&self, problems: &mut Problems) -> Option<Time> {
+        let instant = Time::checked(self.instant_us(problems)?);
+        if instant.is_none() {
+            self.no_instant(problems);
+        }
+        instant
+    }
+
+    /// The same as an end: one beyond the calendar is as good as its last instant.
+    pub(super) fn end_instant(&self, problems: &mut Problems) -> Option<Time> {
+        self.instant_us(problems).map(Time::clamped)
+    }
+
+    fn no_instant(&self, problems: &mut Problems) {
+        problems.push(self.wrong("there is no such instant between the years 0000 and 9999", "not in the calendar"));
+    }
+
+    fn instant_us(&self, problems: &mut Problems) -> Option<i64> {
         let datetime = match (self.value.as_datetime(), self.value.as_str()) {
             (Some(datetime), _) => Some(*datetime),
             (None, Some(text)) => text.parse().ok(),
@@ -237,12 +254,11 @@ impl<'a> Item<'a> {
             Offset::Z => 0,
             Offset::Custom { minutes } => i64::from(minutes) * 60,
         };
-        let instant = civil_us(date, time.hour, time.minute, time_of_day.0, time_of_day.1).map(|us| us - offset_s * 1_000_000);
-        let instant = instant.and_then(Time::checked);
-        if instant.is_none() {
-            problems.push(self.wrong("there is no such instant between the years 0000 and 9999", "not in the calendar"));
+        let local = civil_us(date, time.hour, time.minute, time_of_day.0, time_of_day.1);
+        if local.is_none() {
+            self.no_instant(problems);
         }
-        instant
+        local.map(|us| us.saturating_sub(offset_s * 1_000_000))
     }
 
     /// The text of a decimal number, whether written as a string, an integer or a float.
@@ -283,7 +299,8 @@ fn civil_us(date: toml::value::Date, hour: u8, minute: u8, second: u8, nanosecon
     // A leap second has no instant of its own in UTC microseconds.
     let second = i8::try_from(second.min(59)).ok()?;
     let civil = jiff::civil::DateTime::new(year, month, day, hour, minute, second, i32::try_from(nanosecond).ok()?).ok()?;
-    jiff::tz::TimeZone::UTC.to_timestamp(civil).ok().map(jiff::Timestamp::as_microsecond)
+    // The last hours of the calendar are later than any instant that can be computed with.
+    Some(jiff::tz::TimeZone::UTC.to_timestamp(civil).map_or(i64::MAX, jiff::Timestamp::as_microsecond))
 }
 
 /// What the author may have meant.

@@ -74,7 +74,7 @@ fn a_sample_that_breaks_a_rule_is_refused_by_name_and_keeps_its_append_time() {
         ("\"t0\":5", "\"t0\":7", EndsBeforeStart, "`t0` = 7"),
         ("\"t0\":5", "\"t0\":5.0", Malformed, "floating point"),
         ("\"t1\":6", "\"t1\":9223372036854775807", TimeOutOfRange, "`t1`"),
-        ("\"t0\":5", "\"t0\":-9223372036854775808", TimeOutOfRange, "`t0`"),
+        ("\"t0\":5,\"t1\":6,\"outcome\":\"ok\"", "\"t0\":-9223372036854775808,\"t1\":6,\"outcome\":\"fail\"", TimeOutOfRange, "`t0`"),
         ("\"period_us\":1", "\"period_us\":0", PeriodOutOfRange, "`period_us` = 0"),
         ("\"period_us\":1", "\"period_us\":86400000001", PeriodOutOfRange, "(0, 24 h]"),
         ("\"timeout_us\":1", "\"timeout_us\":-1", PeriodOutOfRange, "`timeout_us` = -1"),
@@ -89,6 +89,35 @@ fn a_sample_that_breaks_a_rule_is_refused_by_name_and_keeps_its_append_time() {
     let future = sound.replace("\"appended_at\":9", "\"appended_at\":9223372036854775807");
     assert_refused(&future, TimeOutOfRange, "`appended_at`");
     assert_eq!(decode(future.as_bytes()).unwrap().appended_at, None);
+}
+
+/// `i64::MAX` for "until further notice": SPEC §1 bounds no end.
+#[test]
+fn ends_outside_the_calendar_are_its_ends() {
+    let sample = |t0: i64, t1: i64, outcome: &str| {
+        let text = format!(
+            r#"{{"v":1,"type":"sample","target":"t","vantage":"v","run":"r","seq":7,"t0":{t0},"t1":{t1},"outcome":"{outcome}","period_us":1,"timeout_us":1,"clock_error_us":0,"appended_at":9}}"#
+        );
+        match decode(text.as_bytes()).unwrap().record {
+            Ok(Record::Sample(sample)) => (sample.t0, sample.t1),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(sample(5, i64::MAX, "fail"), (Time::from_us(5), Time::LATEST));
+    assert_eq!(sample(i64::MIN, 6, "ok"), (Time::EARLIEST, Time::from_us(6)));
+    let exclusion = |start: i64, end: i64| {
+        let text = format!(
+            r#"{{"v":1,"type":"exclusion","id":"M","rev":1,"kind":"customer","services":["s"],"start":{start},"end":{end},"state":"approved","override_by":" ","appended_at":9}}"#
+        );
+        decode(text.as_bytes()).unwrap().record.map(|record| match record {
+            Record::Exclusion(exclusion) => exclusion,
+            other => panic!("{other:?}"),
+        })
+    };
+    let for_ever = exclusion(5, i64::MAX).unwrap();
+    assert_eq!((for_ever.start, for_ever.end), (Time::from_us(5), Time::LATEST));
+    assert_eq!(for_ever.override_by, None, "an empty name is nobody's");
+    assert_eq!(exclusion(i64::MAX, i64::MAX).unwrap_err().reason, RefusalReason::EmptyPeriod);
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn numbers() {
         assert_eq!(found.len(), usize::from(duration != "1h "), "{duration}: {found:?}");
     }
     for instant in ["0000-01-01T00:00:00+23:59", "9999-12-31T23:59:60-23:59", "2026-01-01T00:00:00+99:99"] {
-        assert_refused(&SOUND.replace("until = 2027-01-01T00:00:00+01:00", &format!("until = {instant}")));
+        assert_refused(&SOUND.replace("since = 2026-01-01T00:00:00+01:00", &format!("since = {instant}")));
     }
 }
 

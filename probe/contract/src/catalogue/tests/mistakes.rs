@@ -280,9 +280,9 @@ fn date_times() {
         ],
     );
     assert_edit(
-        "until = 2027-01-01T00:00:00+01:00",
-        "until = 9999-12-31T00:00:00Z",
-        &["50:9 `until`: there is no such instant between the years 0000 and 9999 (not in the calendar)"],
+        "since = 2026-01-01T00:00:00+01:00",
+        "since = 9999-12-31T00:00:00Z",
+        &["49:9 `since`: there is no such instant between the years 0000 and 9999 (not in the calendar)"],
     );
     assert_edit(
         "since = 2026-01-01T00:00:00+01:00",

@@ -120,6 +120,11 @@ fn a_service_begins_with_its_first_version_and_ends_with_its_last() {
 
     let ended = &sound(&format!("{SOUND}{next}until = 2026-09-01T00:00:00Z")).services[0];
     assert_eq!(ended.until.unwrap().to_string(), "2026-09-01T00:00:00Z");
+
+    for sentinel in ["9999-12-31T00:00:00Z", "9999-12-31T23:59:59.999999-23:59"] {
+        let ended = &sound(&format!("{SOUND}{next}until = {sentinel}")).services[0];
+        assert_eq!(ended.until, Some(Time::LATEST), "as good as never");
+    }
 }
 
 #[test]

@@ -28,8 +28,8 @@ pub struct Ledger {
     gaps: BTreeMap<String, BTreeMap<i64, Option<i64>>>,
     /// By service and month: the figures that are not a mere passage of time.
     accounts: BTreeMap<(String, String), Figures>,
-    /// By service: claims that count nothing, and when they were opened.
-    candidates: BTreeMap<String, BTreeMap<String, i64>>,
+    /// By service and claim: the claims that count nothing.
+    candidates: BTreeMap<String, BTreeMap<String, CandidateLine>>,
     /// By target and month: successes.
     latencies: BTreeMap<(String, String), u64>,
     /// By offset: the samples that wait for a catalogue and may be refused yet, at most as many as the engine lets wait.
@@ -147,20 +147,15 @@ impl Publisher {
             }
         }
 
-        let candidates = engine.candidate_lines(service);
+        let candidates: BTreeMap<_, _> = engine.candidate_lines(service).into_iter().map(|line| (line.claim.to_string(), line)).collect();
         let known = self.ledger.candidates.entry(id.to_string()).or_default();
-        let is_gone = |claim: &str, opened_us: i64| {
-            !candidates.iter().any(|candidate| candidate.claim.as_str() == claim) && !engine.is_forgotten(service, Time::from_us(opened_us))
-        };
-        let gone = known.iter().filter(|(claim, opened_us)| is_gone(claim, **opened_us));
-        let taken_back = gone.map(|(claim, opened_us)| {
-            let advice = crate::core::line::Advice::Review;
-            CandidateLine { claim: claim.as_str().into(), service: id.clone(), opened_us: *opened_us, advice }
-        });
-        batch.candidates.extend(taken_back.map(|candidate| CandidateRow { ver, candidate, as_of_us, retracted: true }));
-        let new = candidates.iter().filter(|candidate| !known.contains_key(candidate.claim.as_str()));
-        batch.candidates.extend(new.map(|candidate| CandidateRow { ver, candidate: candidate.clone(), as_of_us, retracted: false }));
-        *known = candidates.iter().map(|candidate| (candidate.claim.to_string(), candidate.opened_us)).collect();
+        let row = |line: &CandidateLine, retracted| CandidateRow { ver, candidate: line.clone(), as_of_us, retracted };
+        let is_forgotten = |line: &CandidateLine| engine.is_forgotten(service, Time::from_us(line.opened_us));
+        let gone = known.iter().filter(|(claim, line)| !candidates.contains_key(*claim) && !is_forgotten(line));
+        batch.candidates.extend(gone.map(|(_, line)| row(line, true)));
+        let new = candidates.iter().filter(|(claim, line)| known.get(*claim) != Some(line));
+        batch.candidates.extend(new.map(|(_, line)| row(line, false)));
+        *known = candidates;
     }
 
     fn publish_latencies(&mut self, engine: &Engine, ver: u64, batch: &mut Batch) {

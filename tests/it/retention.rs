@@ -180,6 +180,31 @@ fn what_is_forgotten_stands_as_it_was_published() {
     assert_eq!(remembered.iter().filter(of_long_ago).count(), known.iter().filter(of_long_ago).count(), "what goes on is remembered whole");
 }
 
+/// A candidate is told again when evidence that comes late changes what is advised, and taken back when it is rejected.
+#[test]
+fn a_candidate_is_published_as_it_is() {
+    let mut published = Published::new(Engine::new(LIVE, Some(three_services())));
+    let day = |day: i64| YEAR_US + day * DAY_US;
+    let tick = |at: i64| (at, json!({"v": 1, "type": "tick", "appended_at": at}).to_string());
+    let late = json!({"v": 1, "type": "sample", "target": "t-well", "vantage": "v", "run": "r", "seq": 0, "t0": day(2), "t1": day(2),
+        "outcome": "ok", "period_us": DAY_US, "timeout_us": MINUTE_US, "clock_error_us": 0, "appended_at": day(4)});
+    let log = [
+        claim("T", 1, "well", day(3), "received", None, day(3)),
+        tick(day(3) + HOUR_US),
+        (day(4), late.to_string()),
+        claim("T", 2, "well", day(3), "rejected", None, day(5)),
+        tick(day(6)),
+    ];
+    let told = (0..).zip(&log).map(|(offset, (appended_at, line))| {
+        published.step(offset, *appended_at, line);
+        let row = published.tables.get("candidate T");
+        row.map(|row| (row["advice"].as_str().unwrap().to_owned(), row["retracted"].as_bool().unwrap()))
+    });
+    let told: Vec<_> = told.collect();
+    let row = |advice: &str, retracted| Some((advice.to_owned(), retracted));
+    assert_eq!(told, [None, row("accept", false), row("review", false), row("review", true), row("review", true)]);
+}
+
 /// Whoever speaks of forgotten time comes too late; whoever confirms a return in time that is remembered is heard from there on.
 #[test]
 fn claims_of_forgotten_time_open_nothing() {

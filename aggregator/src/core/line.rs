@@ -1,6 +1,6 @@
 //! The lines of `vigie replay` (SPEC §8).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vigie_contract::{ClaimId, IndicatorId, ServiceId, TargetId};
 
 use super::account::VerdictOfMonth;
@@ -73,7 +73,7 @@ pub struct GapLine {
 }
 
 /// A claim that counts nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CandidateLine {
     /// The claim.
     pub claim: ClaimId,
@@ -86,7 +86,7 @@ pub struct CandidateLine {
 }
 
 /// What to do with a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Advice {
     /// Supervision was blind: nothing speaks against it.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use vigie_contract::{ClaimState, Outcome, Span, Time};
+use vigie_contract::{ClaimState, Outcome, Time};
 
 use super::{ClaimPart, ExclusionPart, Measured, Moment, TargetPart, VantagePart, WindowStory};
 use crate::core::state::State;
@@ -39,6 +39,20 @@ impl Language {
 
 fn time(us: i64) -> String {
     Time::from_us(us).to_string()
+}
+
+/// A length as people read it, exact to the microsecond: `1 h 2 min 18.442 s`.
+fn length(language: Language, us: i64) -> String {
+    let (days, hours, minutes, rest_us) = (us / 86_400_000_000, us / 3_600_000_000 % 24, us / 60_000_000 % 60, us % 60_000_000);
+    let day = language.pick("d", "j");
+    let whole = [(days, day), (hours, "h"), (minutes, "min")].into_iter().filter(|(count, _)| *count > 0);
+    let mut parts: Vec<_> = whole.map(|(count, unit)| format!("{count} {unit}")).collect();
+    if rest_us > 0 || parts.is_empty() {
+        let seconds = format!("{}.{:06}", rest_us / 1_000_000, rest_us % 1_000_000);
+        let seconds = seconds.trim_end_matches('0').trim_end_matches('.').replace('.', language.pick(".", ","));
+        parts.push(format!("{seconds} s"));
+    }
+    parts.join(" ")
 }
 
 /// Lines of text; writing into a `String` cannot fail.
@@ -276,7 +290,7 @@ impl WindowStory {
         });
         let [observed, inferred, up, unknown] =
             [window.observed_down_us, window.inferred_down_us, window.up_inside_us, window.unknown_inside_us]
-                .map(|us| Span::from_us(us).to_string());
+                .map(|us| length(language, us));
         text.line(&match language {
             Language::English => format!("Down observed {observed}, down inferred {inferred}, up inside {up}, unknown inside {unknown}."),
             Language::French => {
@@ -303,7 +317,7 @@ impl WindowStory {
     }
 
     fn ending(&self, language: Language, text: &mut Text) {
-        let stable_up = Span::from_us(self.stable_up_us);
+        let stable_up = length(language, self.stable_up_us);
         match (language, self.window.status) {
             (Language::English, Status::Open) => text.line("It is open: nothing has ended it."),
             (Language::French, Status::Open) => text.line("Elle est ouverte : rien ne l'a terminée."),
@@ -327,10 +341,18 @@ impl WindowStory {
             },
         }
         if self.pause_count > 0 {
-            text.line(&match language {
-                Language::English => format!("It did not close earlier, in {} pauses without down time, each shorter than {stable_up} or claimed:", self.pause_count),
-                Language::French => {
-                    format!("Elle ne s'est pas fermée plus tôt, lors de {} pauses sans panne, chacune plus courte que {stable_up} ou couverte par une réclamation :", self.pause_count)
+            text.line(&match (language, self.pause_count) {
+                (Language::English, 1) => {
+                    format!("It did not close earlier, in one pause without down time, shorter than {stable_up} or claimed:")
+                }
+                (Language::English, count) => {
+                    format!("It did not close earlier, in {count} pauses without down time, each shorter than {stable_up} or claimed:")
+                }
+                (Language::French, 1) => {
+                    format!("Elle ne s'est pas fermée plus tôt, lors d'une pause sans panne, plus courte que {stable_up} ou couverte par une réclamation :")
+                }
+                (Language::French, count) => {
+                    format!("Elle ne s'est pas fermée plus tôt, lors de {count} pauses sans panne, chacune plus courte que {stable_up} ou couverte par une réclamation :")
                 }
             });
         }
@@ -341,5 +363,22 @@ impl WindowStory {
                 Language::French => format!("  · {state} de {start} à {end}"),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_for_people() {
+        let of = |us| (length(Language::English, us), length(Language::French, us));
+        let text = |english: &str, french: &str| (english.to_owned(), french.to_owned());
+        assert_eq!(of(18_442_324), text("18.442324 s", "18,442324 s"));
+        assert_eq!(of(30_000_000), text("30 s", "30 s"));
+        assert_eq!(of(0), text("0 s", "0 s"));
+        assert_eq!(of(7), text("0.000007 s", "0,000007 s"));
+        assert_eq!(of(93_784_500_000), text("1 d 2 h 3 min 4.5 s", "1 j 2 h 3 min 4,5 s"));
+        assert_eq!(of(3_600_000_000), text("1 h", "1 h"));
     }
 }

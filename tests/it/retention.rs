@@ -90,8 +90,12 @@ fn fourteen_months() -> Vec<(i64, String)> {
     log.push(claim("settled", 1, "well", day(12), "accepted", Some(day(13)), day(14)));
     log.push(claim("open", 1, "dark", day(20), "accepted", None, day(20)));
     log.push(claim("open", 2, "dark", day(20), "accepted", Some(day(430)), day(430)));
-    log.push((day(9), json!({"v": 1, "type": "exclusion", "id": "X", "rev": 1, "kind": "customer", "services": ["well"], "start": day(6),
-        "end": day(7), "state": "approved", "appended_at": day(9)}).to_string()));
+    log.push((
+        day(9),
+        json!({"v": 1, "type": "exclusion", "id": "X", "rev": 1, "kind": "customer", "services": ["well"], "start": day(6),
+        "end": day(7), "state": "approved", "appended_at": day(9)})
+        .to_string(),
+    ));
     log.sort();
     log
 }

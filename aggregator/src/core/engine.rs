@@ -318,6 +318,7 @@ impl Engine {
     }
 
     /// Their places in the log, in the order in which they came.
+    #[must_use]
     pub fn waiting_offsets(&self) -> impl DoubleEndedIterator<Item = u64> + '_ {
         self.waiting.iter().map(|waiting| waiting.offset)
     }

@@ -1,5 +1,6 @@
 //! The samples of one target as one vantage took them, and the state they give (SPEC §1 identity, §3.1).
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use vigie_contract::sample::hold;
 use vigie_contract::{Outcome, Span, Time};
@@ -73,12 +74,15 @@ pub enum Insertion {
 /// The samples of one (target, vantage), in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Track {
-    /// Older samples, compressed. Equal stamps are never divided between chunks.
+    /// Older samples, compressed, in order of their keys.
     chunks: Vec<Chunk>,
     /// The newest samples, later than those of all chunks.
     tail: Vec<Entry>,
     /// Which numbers of which runs were seen.
     seen: Vec<SeenRun>,
+    /// Only a cache.
+    #[serde(skip)]
+    places: Places,
     longest_hold: Span,
     longest_reach: Span,
 }
@@ -91,12 +95,24 @@ struct SeenRun {
     ranges: Vec<(u64, u64)>,
 }
 
+/// Where the sample of each identity stands, once many were looked for in vain or far from where they were expected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Places {
+    stamps: Option<FxHashMap<(u32, u64), Time>>,
+    /// So many samples were looked through meanwhile.
+    searched: usize,
+}
+
+/// The whole track is looked through so many times before it is indexed.
+const MOST_SEARCHES: usize = 8;
 /// More ranges than this of one run are joined; a number in the hull is then looked up among the samples themselves.
 const MOST_RANGES: usize = 32;
 /// The tail is compressed by halves when it holds this many samples.
 const LONGEST_TAIL: usize = 64;
-/// No chunk holds more samples, unless they share one stamp.
+/// No chunk holds more samples.
 const LONGEST_CHUNK: usize = 1024;
+/// Where a sample comes between more than this, they are divided around it: where one comes late, more will, and each rewrites its chunk.
+const LONGEST_REWRITTEN: usize = 128;
 
 impl SeenRun {
     /// Whether `seq` may have been seen before; from now on it has.
@@ -163,37 +179,60 @@ impl Track {
     }
 
     /// The sample with this one's identity.
-    fn find(&self, entry: &Entry) -> Option<Entry> {
+    fn find(&mut self, entry: &Entry) -> Option<Entry> {
         let same = |other: &Entry| other.run == entry.run && other.seq == entry.seq;
-        let near = self.chunks.partition_point(|chunk| chunk.last < entry.stamp);
-        let nearest = self.chunks.get(near).and_then(|chunk| chunk.entries().find(same));
-        // Most duplicates are copies: the same stamp, so the same chunk. Only a conflicting one is looked for everywhere.
-        nearest.or_else(|| self.tail.iter().copied().find(same)).or_else(|| self.chunks.iter().flat_map(Chunk::entries).find(same))
+        let stamped = |stamp: Time| self.since(stamp).take_while(move |other| other.stamp == stamp).find(same);
+        if let Some(stamps) = &self.places.stamps {
+            return stamped(*stamps.get(&(entry.run, entry.seq))?);
+        }
+        // Most duplicates are copies, with the same stamp. Only a conflicting one is looked for everywhere.
+        let found = stamped(entry.stamp).or_else(|| self.tail.iter().copied().find(same));
+        if found.is_some() {
+            return found;
+        }
+        let len = self.chunks.iter().map(Chunk::len).sum::<usize>();
+        self.places.searched += len;
+        if self.places.searched > MOST_SEARCHES * len {
+            let all = self.since(Time::BEGINNING).map(|entry| ((entry.run, entry.seq), entry.stamp));
+            self.places.stamps = Some(all.collect());
+        }
+        self.chunks.iter().flat_map(Chunk::entries).find(same)
+    }
+
+    /// The chunk in which a sample stands or is to be put; none if that is the tail.
+    fn chunk_of(&self, entry: &Entry) -> Option<usize> {
+        let first = self.chunks.partition_point(|chunk| chunk.last < entry.stamp);
+        // Several chunks may have this stamp: then the last that does not begin behind the sample.
+        let beyond = self.chunks.partition_point(|chunk| chunk.first <= entry.stamp);
+        let begins_behind = |chunk: &Chunk| chunk.entries().next().is_some_and(|first| first.key() > entry.key());
+        let among = self.chunks.get(first..beyond).unwrap_or_default().partition_point(|chunk| !begins_behind(chunk));
+        (first < self.chunks.len()).then(|| first + among.saturating_sub(1))
     }
 
     fn put(&mut self, entry: Entry) {
         self.longest_hold = self.longest_hold.max(entry.hold());
         self.longest_reach = self.longest_reach.max(entry.reach());
-        let chunk = self.chunks.partition_point(|chunk| chunk.last < entry.stamp);
-        if chunk == self.chunks.len() {
+        if let Some(stamps) = &mut self.places.stamps {
+            stamps.insert((entry.run, entry.seq), entry.stamp);
+        }
+        let Some(chunk) = self.chunk_of(&entry) else {
             let place = self.tail.partition_point(|other| other.key() < entry.key());
             self.tail.insert(place, entry);
             if self.tail.len() >= LONGEST_TAIL {
                 self.compress_half();
             }
             return;
-        }
+        };
         let mut entries: Vec<_> = self.chunks[chunk].entries().collect();
         let place = entries.partition_point(|other| other.key() < entry.key());
         entries.insert(place, entry);
-        let middle = entries.len() / 2;
-        let half = middle + entries[middle..].partition_point(|other| other.stamp <= entries[middle - usize::from(middle > 0)].stamp);
-        if entries.len() > LONGEST_CHUNK && half < entries.len() {
-            self.chunks[chunk] = Chunk::of(&entries[..half]);
-            self.chunks.insert(chunk + 1, Chunk::of(&entries[half..]));
+        let (from, to) = if entries.len() > LONGEST_REWRITTEN {
+            (place.saturating_sub(LONGEST_REWRITTEN / 4), entries.len().min(place + LONGEST_REWRITTEN / 4))
         } else {
-            self.chunks[chunk] = Chunk::of(&entries);
-        }
+            (0, entries.len())
+        };
+        let parts = [&entries[..from], &entries[from..to], &entries[to..]];
+        self.chunks.splice(chunk..=chunk, parts.into_iter().filter(|part| !part.is_empty()).map(Chunk::of));
     }
 
     fn compress_half(&mut self) {
@@ -202,9 +241,7 @@ impl Track {
         let hour = |time: Time| time.us().div_euclid(Span::HOUR.us());
         for entry in self.tail.drain(..count) {
             match self.chunks.last_mut() {
-                Some(chunk) if chunk.last == entry.stamp || hour(chunk.last) == hour(entry.stamp) && chunk.len() < LONGEST_CHUNK => {
-                    chunk.push(&entry);
-                }
+                Some(chunk) if hour(chunk.last) == hour(entry.stamp) && chunk.len() < LONGEST_CHUNK => chunk.push(&entry),
                 last => {
                     if let Some(finished) = last {
                         finished.shrink();
@@ -216,16 +253,15 @@ impl Track {
     }
 
     fn remove(&mut self, entry: &Entry) {
-        let chunk = self.chunks.partition_point(|chunk| chunk.last < entry.stamp);
-        match self.chunks.get_mut(chunk) {
+        if let Some(stamps) = &mut self.places.stamps {
+            stamps.remove(&(entry.run, entry.seq));
+        }
+        match self.chunk_of(entry) {
             None => self.tail.retain(|other| other != entry),
-            Some(chunk_of) => {
-                let rest: Vec<_> = chunk_of.entries().filter(|other| other != entry).collect();
-                if rest.is_empty() {
-                    self.chunks.remove(chunk);
-                } else {
-                    *chunk_of = Chunk::of(&rest);
-                }
+            Some(chunk) => {
+                let rest: Vec<_> = self.chunks[chunk].entries().filter(|other| other != entry).collect();
+                let rest = (!rest.is_empty()).then(|| Chunk::of(&rest));
+                self.chunks.splice(chunk..=chunk, rest);
             }
         }
     }
@@ -349,7 +385,14 @@ impl Track {
 
     pub(super) fn without_sealed(&self) -> Self {
         let (tail, seen) = (self.tail.clone(), self.seen.clone());
-        Self { chunks: Vec::new(), tail, seen, longest_hold: self.longest_hold, longest_reach: self.longest_reach }
+        Self {
+            chunks: Vec::new(),
+            tail,
+            seen,
+            places: Places::default(),
+            longest_hold: self.longest_hold,
+            longest_reach: self.longest_reach,
+        }
     }
 
     /// Forgets the samples before `horizon`, chunk by chunk, and returns what it forgot.
@@ -358,6 +401,7 @@ impl Track {
         let forgotten = self.chunks.drain(..gone).collect();
         self.chunks.shrink_to_fit();
         self.seen.retain(|seen| seen.last_stamp >= horizon);
+        self.places = Places::default();
         forgotten
     }
 
@@ -376,5 +420,49 @@ impl Track {
             + spare
             + self.tail.capacity() * size_of::<Entry>()
             + seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(stamp: i64, outcome: Outcome, run: u32, seq: u64) -> Entry {
+        let (stamp, period, timeout) = (Time::from_us(stamp), Span::from_secs(10), Span::from_secs(2));
+        Entry { stamp, outcome, run, seq, period, timeout, latency: None }
+    }
+
+    /// Thousands of samples in any order, at equal stamps, and again with other contents: all there in order of their keys, each once.
+    #[test]
+    fn whatever_comes_in_whatever_order_is_found_in_order() {
+        for (stamps, numbers) in [(4_000, 4_000), (3, 4_000), (4_000, 700), (40, 1_000)] {
+            let (mut track, mut model) = (Track::default(), std::collections::BTreeMap::new());
+            for k in 0_u64..6_000 {
+                let mixed = k.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+                let outcome = if mixed % 5 == 0 { Outcome::Fail } else { Outcome::Ok };
+                let entry = entry((mixed / 7 % stamps) as i64, outcome, (mixed % 3) as u32, mixed % numbers);
+                let identity = (entry.run, entry.seq);
+                let known: Option<Entry> = model.get(&identity).copied();
+                let expected = match known {
+                    None => Insertion::New,
+                    Some(known) => {
+                        let replaced = (entry.precedence() > known.precedence()).then_some(known);
+                        Insertion::Duplicate { conflicting: entry.precedence() != known.precedence(), replaced }
+                    }
+                };
+                assert_eq!(track.insert(entry), expected, "{k}: {entry:?}");
+                if known.is_none_or(|known| entry.precedence() > known.precedence()) {
+                    model.insert(identity, entry);
+                }
+            }
+            let mut sorted: Vec<_> = model.into_values().collect();
+            sorted.sort_by_key(Entry::key);
+            assert!(track.since(Time::BEGINNING).eq(sorted.iter().copied()), "{stamps} stamps, {numbers} numbers");
+            let middle = Time::from_us(stamps as i64 / 2);
+            assert!(track.since(middle).eq(sorted.iter().copied().filter(|entry| entry.stamp >= middle)));
+            let last_ok = sorted.iter().rev().find(|entry| entry.outcome == Outcome::Ok && entry.stamp <= middle);
+            assert_eq!(track.last_ok(middle, Time::BEGINNING), last_ok.map(|entry| entry.stamp));
+            assert!(track.chunks.iter().all(|chunk| chunk.len() <= LONGEST_CHUNK));
+        }
     }
 }

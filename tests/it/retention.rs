@@ -1,6 +1,7 @@
 //! What an engine that forgets its samples must still know.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use serde_json::{Value, json};
 use vigie_aggregator::core::engine::Engine;
@@ -47,8 +48,9 @@ const SERVICES: [&str; 3] = ["well", "broken", "dark"];
 fn three_services() -> Catalogue {
     let mut text = "timezone = \"UTC\"\n[[indicator]]\nid = \"I\"\nobjective = 99\nexclusions = [\"customer\"]\n".to_owned();
     for service in SERVICES {
-        text += &format!("[[target]]\nid = \"t-{service}\"\nvantages = [\"v\"]\n");
-        text += &format!("[[service]]\nid = \"{service}\"\nindicator = \"I\"\nneeds = \"t-{service}\"\nsince = 2026-01-01T00:00:00Z\n");
+        writeln!(text, "[[target]]\nid = \"t-{service}\"\nvantages = [\"v\"]").unwrap();
+        writeln!(text, "[[service]]\nid = \"{service}\"\nindicator = \"I\"\nneeds = \"t-{service}\"\nsince = 2026-01-01T00:00:00Z")
+            .unwrap();
     }
     catalogue(&text)
 }

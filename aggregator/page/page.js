@@ -65,6 +65,7 @@ const WORDS = {
   no_catalogue: ['no catalogue is in force.', 'aucun catalogue n’est en vigueur.'],
   append_failing: ['evidence can no longer be recorded: appending to the log fails.', 'les relevés ne peuvent plus être enregistrés : l’écriture du journal échoue.'],
   frontier_lags: ['evaluation lags behind: no fresh evidence reaches the engine.', 'l’évaluation est en retard : aucun relevé récent n’atteint le moteur.'],
+  log_ahead: ['the log’s clock is ahead of this machine’s: wait until it has caught up.', 'l’horloge du journal est en avance sur celle de la machine : attendre qu’elle soit rattrapée.'],
   engine_stopped: ['the engine has stopped.', 'le moteur est arrêté.'],
   staleTitle: ['Every state is unknown:', 'Tous les états sont inconnus :'],
   lastKnown: [(time) => `last known at ${time}`, (time) => `dernier état connu à ${time}`],
@@ -180,8 +181,6 @@ const page = {
   heard: Date.now(), // When; wall time, since monotonic clocks may stand still while a laptop sleeps.
   source: null,
   tried: 0,
-  reach: new Map(), // Service → its targets.
-  reachOf: null, // For which catalogue.
   month: null, // The chosen month; null follows the live one.
   data: null, // Accounts, windows, timeline and latencies of the month.
   zoom: null, // The chosen zoom; null fits it to what is measured.
@@ -356,7 +355,7 @@ async function attend() {
   if (asking || document.hidden || !status.month || (current === signature && Date.now() - asked < REFRESH)) return;
   asking = true;
   [signature, asked] = [current, Date.now()];
-  await Promise.allSettled([loadMonth(), loadReach(), loadStories()]);
+  await Promise.allSettled([loadMonth(), loadStories()]);
   asking = false;
   show();
 }
@@ -369,18 +368,6 @@ async function loadMonth() {
   const [{ accounts }, { windows }, timeline, { latencies }] = await Promise.all(paths.map(get));
   if (month !== shownMonth()) return;
   page.data = { month, accounts, windows, timeline, latencies: latencies.filter((line) => line.month === month) };
-}
-
-/** Which targets a service reaches is said by the explanation of an instant only. */
-async function loadReach() {
-  const { status } = page;
-  const of = JSON.stringify([status.catalogue_rev, status.services.map((service) => service.id)]);
-  if (of === page.reachOf) return;
-  for (const { id } of status.services) {
-    const { moment } = await get(`explanation?service=${encodeURIComponent(id)}&at=${status.frontier_us - 1}`);
-    page.reach.set(id, moment.targets.map((part) => part.target));
-  }
-  page.reachOf = of;
 }
 
 const isOver = (id) => page.data?.windows.some((window) => window.id === id && window.status === 'closed');
@@ -541,7 +528,7 @@ function makeService(service) {
 
 function showService(row, service, status, targets) {
   const w = words();
-  const reached = (page.reach.get(service.id) ?? []).map((id) => targets.get(id)).filter(Boolean);
+  const reached = service.targets.map((id) => targets.get(id)).filter(Boolean);
   const seen = status.vantages.map((zone) => seenFrom(zone, reached));
   const failing = seen.filter((zone) => zone.state === 'down').map((zone) => zone.id);
   attr(row.node, 'data-state', service.state);
@@ -637,8 +624,7 @@ function showBudget(row, account, indicator, live) {
   put(row.parts, w.parts(duration(account.down_us), duration(account.unknown_us)));
   put(row.toDate, percent(account.availability_to_date));
   put(row.low, percent(account.availability_low));
-  // Only the live month's objective is told; another month may have had another.
-  put(row.objective, live ? percent(indicator.objective) : '–');
+  put(row.objective, percent(live ? indicator.objective : account.objective));
   [[row.toDate, w.toDate], [row.low, w.low], [row.objective, w.objective]].forEach(([cell, label]) => attr(cell, 'data-label', label));
   attr(row.node, 'data-verdict', account.verdict);
   put(row.verdict, w[account.verdict] + (account.final ? ` · ${w.final}` : ''));
@@ -714,13 +700,12 @@ function showTimeline(data) {
   const [first, last] = [dateTime(from), date(from) === date(to) ? clock(to) : dateTime(to)];
   put(byId('range'), zoom === 'month' ? monthName(timeline.month) : `${first} – ${last}`);
   showTicks(zoom, from, to);
-  const elapsed = new Map(accounts.map((account) => [account.service, account.elapsed_us]));
   const links = new Map(windows.map((window) => [`${window.service} ${Math.max(window.onset_us, timeline.start_us)}`, window.id]));
   keyed(document.querySelector('.lanes'), timeline.services, (service) => service.id, makeLane, (lane, service) => {
     put(lane.name, service.id);
     attr(lane.name, 'title', service.id);
     put(lane.summary, words().laneSummary(...['down', 'claimed', 'unknown', 'excluded'].map((kind) => duration(total(service[kind])))));
-    const marks = marksOf(service, timeline, elapsed.get(service.id) ?? 0).filter((mark) => mark.end > from && mark.start < to);
+    const marks = marksOf(service).filter((mark) => mark.end > from && mark.start < to);
     keyed(lane.plot, marks, (mark) => `${mark.kind} ${mark.start}`, makeMark, (row, mark) => {
       const id = mark.kind === 'down' ? links.get(`${service.id} ${mark.start}`) : undefined;
       showMark(row.node, mark, id, (us) => (Math.min(to, Math.max(from, us)) - from) / (to - from));
@@ -728,10 +713,9 @@ function showTimeline(data) {
   });
 }
 
-/** In the order in which they cover each other. What was measured is known by its length, and goes up to the frontier. */
-function marksOf(service, timeline, elapsed) {
-  const known = Math.min(timeline.frontier_us, timeline.end_us);
-  const measured = elapsed > 0 ? [[known - elapsed, known]] : [];
+/** In the order in which they cover each other. */
+function marksOf(service) {
+  const measured = service.measured ? [service.measured] : [];
   const kinds = { measured, unknown: service.unknown, down: service.down, claimed: service.claimed, excluded: service.excluded };
   return Object.entries(kinds).flatMap(([kind, pairs]) => pairs.map(([start, end]) => ({ service: service.id, kind, start, end })));
 }

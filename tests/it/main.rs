@@ -2,7 +2,6 @@
 
 #![allow(clippy::float_cmp, reason = "the metrics that are compared are counts: whole numbers, exact as f64")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may panic: that is how it fails")]
-#![allow(clippy::float_cmp, reason = "a metric that counts is a whole number")]
 
 mod api;
 mod conformance;

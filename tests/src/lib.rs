@@ -2,11 +2,6 @@
 
 #![allow(clippy::must_use_candidate, reason = "what a test looks at, it uses")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic: that is how it fails")]
-#![allow(
-    clippy::must_use_candidate,
-    clippy::format_collect,
-    reason = "a harness is written for its tests, which often want the act and not its value"
-)]
 
 pub mod browser;
 pub mod case;

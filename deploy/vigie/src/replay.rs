@@ -36,15 +36,19 @@ pub(crate) fn run(args: &Source) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The years 0000 to 9999.
+const YEARS_US: std::ops::RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
+
 /// The engine after all evidence; `None` if something is unreadable, which is then said on standard error.
 pub(crate) fn evaluate(args: &Source) -> io::Result<Option<Engine>> {
     let mut errors = io::stderr().lock();
-    let until = match args.until.map(|us| (us, Time::checked(us))) {
-        Some((us, None)) => {
+    // An end of the calendar is as good as the next one: clamped, as in records.
+    let until = match args.until {
+        Some(us) if !YEARS_US.contains(&us) => {
             writeln!(errors, "error: --until {us} lies outside the years 0000 to 9999; it counts microseconds since 1970")?;
             return Ok(None);
         }
-        until => until.and_then(|(_, time)| time),
+        until => until.map(Time::clamped),
     };
     // All problems at once: a catalogue with mistakes does not keep the evidence from being read.
     let catalogue = match &args.catalogue {

@@ -69,7 +69,7 @@ impl Desk {
         let decoded = decode_appended(text.as_bytes(), now)?;
         let before = picture(&self.engine);
         let effects = self.engine.step(self.next, now, decoded.record);
-        if let Some(refusal) = effects.refusals.first() {
+        if let Some(refusal) = effects.refusals.iter().find(|refused| refused.offset == self.next) {
             return Err(Failure::new(format!("the engine would refuse this: {refusal}")));
         }
         let mut out = io::stdout().lock();

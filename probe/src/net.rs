@@ -124,8 +124,6 @@ impl Net {
         if let Some(from) = self.source.toward(ip) {
             socket.bind(from).map_err(|error| own_fault(&error))?;
         }
-        // What we send is one small request: waiting for more of it would only cost time.
-        socket.set_nodelay(true).map_err(|error| own_fault(&error))?;
         socket.connect(SocketAddr::new(ip, port)).await.map_err(|error| fault(&error))
     }
 
@@ -138,6 +136,8 @@ impl Net {
         trace: &mut Trace,
     ) -> Result<TlsStream<TcpStream>, Finding> {
         trace.begin(Phase::Tls);
+        // A handshake's last words and the request are two small writes, of which the second would wait for the first's receipt.
+        stream.set_nodelay(true).map_err(|error| own_fault(&error))?;
         let handshake = TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream);
         let secured = handshake.await.map_err(|error| tls_fault(&error))?;
         trace.facts.certificate_expiry_s = earliest_expiry(secured.get_ref().1.peer_certificates().unwrap_or_default());

@@ -8,8 +8,8 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
 use vigie_contract::{Catalogue, VantageId};
 
 use crate::check::{self, Attempt, CheckError, Finding, Trace};
@@ -105,19 +105,28 @@ impl Probe {
             });
         })?);
 
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (vantage, figures) = (settings.vantage.clone(), stats.clone());
         let (source, public_roots) = (settings.source, net::trust(None)?);
+        let (started, has_started) = sync_channel(1);
         threads.push(std::thread::Builder::new().name("vigie-probe".into()).spawn(move || {
-            LocalSet::new().block_on(&runtime, async {
+            // Not a `LocalSet` in a runtime: that writes to a descriptor at every wake-up, its own too.
+            let built = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let runtime = match built {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            let _ = started.send(Ok(()));
+            runtime.block_on(async {
                 let pinger = start_pinger(source, &figures);
                 let net = Net::new(source, Resolver::of_system(), pinger, public_roots);
                 let station = Rc::new(Station::new(vantage, run, net, clock, figures.clone(), made));
                 let listener = Rc::clone(&station);
                 tokio::task::spawn_local(async move { listen_to_oneself(listener.net(), canary, &figures).await });
-                station.run(told).await;
+                // A task, too: the future that a runtime blocks on costs a write to a descriptor each time that it is woken.
+                let _ = tokio::task::spawn_local(station.run(told)).await;
             });
         })?);
+        has_started.recv().unwrap_or_else(|_| Err(std::io::Error::other("the probe's thread has ended")))?;
         Ok(Self { vantage: settings.vantage, stats, commands, lanes: Some(lanes), threads })
     }
 

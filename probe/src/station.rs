@@ -25,7 +25,7 @@ use crate::stats::{LAG_BOUNDS_US, Last, Stats, TargetStats};
 /// The scheduler wakes at least this often: between two beats it cannot see a stall.
 const BEAT: Duration = Duration::from_millis(50);
 /// Slots this close together share a wake-up; each sample still tells its true start.
-const GATHER: Duration = Duration::from_millis(3);
+const GATHER: Duration = Duration::from_millis(2);
 /// A slot that is dispatched later than this is not measured: its answer would belong to another moment.
 const LATEST: Span = Span::from_us(250_000);
 /// A stall of more than this part of the timeout makes a failure the probe's own doing.
@@ -365,8 +365,11 @@ impl Station {
         let id = format!("{}-{}-{}-{number}", &self.run[..self.run.len().min(8)], target.assignment.target, shot.seq);
         let attempt = Attempt { net: &self.net, id: &id, deadline };
         let answer = tokio::time::timeout_at(deadline.into(), target.check.attempt(&attempt, &mut trace)).await;
-        trace.close(now());
-        (answer.unwrap_or(Finding::Fail(Reason::Timeout)), trace)
+        let at = now();
+        trace.close(at);
+        // Given up far too late: what was answered meanwhile waited for us, perhaps at every step.
+        let is_late = at.saturating_duration_since(deadline) > duration(target.assignment.timeout) / STALL_SHARE;
+        (answer.unwrap_or(if is_late { Finding::Void(Reason::Starved) } else { Finding::Fail(Reason::Timeout) }), trace)
     }
 
     /// Why a failure of this slot is the probe's own: it did not run, slept, or lost its time meanwhile.

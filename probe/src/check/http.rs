@@ -4,11 +4,12 @@ use std::future::{Future, poll_fn};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::Connection;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
@@ -205,7 +206,7 @@ impl Http {
         trace.begin(Phase::Processing);
         let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = shaken.map_err(|error| http_fault(&error))?;
-        let mut connection = Driver { connection: pin!(connection), is_done: false };
+        let mut connection = Driver { connection, says_goodbye: self.tls.is_some(), is_done: false };
         let response = connection.drive(sender.send_request(self.request(attempt.id))).await.map_err(|error| http_fault(&error))?;
         trace.begin(Phase::Transfer);
         trace.facts.http_status = Some(response.status().as_u16());
@@ -271,12 +272,14 @@ impl Http {
 }
 
 /// A connection that runs while something on it is waited for, in the same task: a task of its own would cost a wake-up per step.
-struct Driver<'a, C> {
-    connection: Pin<&'a mut C>,
+struct Driver<S: AsyncRead + AsyncWrite> {
+    connection: Connection<TokioIo<S>, Full<Bytes>>,
+    /// TLS is closed with a word, so that servers do not log a truncation; TCP is closed with the socket.
+    says_goodbye: bool,
     is_done: bool,
 }
 
-impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|context| {
@@ -284,7 +287,7 @@ impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
                 if let Poll::Ready(done) = work.as_mut().poll(context) {
                     return Poll::Ready(done);
                 }
-                if self.is_done || self.connection.as_mut().poll(context).is_pending() {
+                if self.is_done || self.poll(context).is_pending() {
                     return Poll::Pending;
                 }
                 // Its end has woken the work, with the error that there was.
@@ -292,6 +295,10 @@ impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
             }
         })
         .await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        if self.says_goodbye { Pin::new(&mut self.connection).poll(context) } else { self.connection.poll_without_shutdown(context) }
     }
 }
 

@@ -26,6 +26,6 @@ fn the_report_is_what_the_api_says_in_every_format_and_language() {
     }
     assert_eq!(stored["down_us"].as_i64(), Some(told["end_us"].as_i64().unwrap() - told["onset_us"].as_i64().unwrap()));
     let csv = report(&["--format", "csv"]);
-    assert!(csv.starts_with("service,indicator,month,base_us") && csv.contains(&stored["down_us"].to_string()), "{csv}");
+    assert!(csv.starts_with("service,indicator,contractual,month,base_us") && csv.contains(&stored["down_us"].to_string()), "{csv}");
     assert!(report(&[]).contains("verdict") && report(&["--lang", "fr"]).contains("reste du budget"));
 }

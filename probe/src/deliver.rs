@@ -19,8 +19,8 @@ pub(crate) const MOST_UNSPOOLED: usize = 65_536;
 const MOST_LIVE: usize = 16_384;
 /// A batch has at most so many samples.
 const MOST_BATCH: usize = 1_000;
-/// How long samples gather before they are written, and before they are sent.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long samples gather before they are written, and before they are sent: a wake-up costs more than a sample.
+const GATHER: Duration = Duration::from_millis(50);
 /// How often what was written is made durable (DESIGN §5).
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// The first and the longest pause after a failed delivery.

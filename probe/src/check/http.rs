@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::Connection;
+use hyper::client::conn::http1::{self, Connection};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
@@ -24,6 +24,9 @@ use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
 use crate::limits::MOST_BODY_BYTES;
 use crate::net::{Host, Net, fault};
 use crate::secret::SecretSource;
+
+/// Read at a time: most answers of canaries are shorter, and memory of this size is taken and given back cheaply.
+const READ_BYTES: usize = 1_024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -204,7 +207,7 @@ impl Http {
         trace: &mut Trace,
     ) -> Result<(), Finding> {
         trace.begin(Phase::Processing);
-        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let shaken = http1::Builder::new().read_buf_exact_size(Some(READ_BYTES)).handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = shaken.map_err(|error| http_fault(&error))?;
         let mut connection = Driver { connection, says_goodbye: self.tls.is_some(), is_done: false };
         let response = connection.drive(sender.send_request(self.request(attempt.id))).await.map_err(|error| http_fault(&error))?;

@@ -57,7 +57,7 @@ const WORDS = {
   mixed: ['outage and claim', 'panne et réclamation'],
   breached: ['objective missed', 'objectif manqué'],
   compliant: ['objective kept', 'objectif tenu'],
-  undecided: ['undecided', 'pas encore tranché'],
+  undecided: ['undecided', 'indécis'],
   final: ['final', 'définitif'],
   connecting: ['connecting to the aggregator…', 'connexion à l’agrégateur…'],
   connection_lost: ['connection lost: the page no longer hears the aggregator.', 'connexion perdue : la page n’entend plus l’agrégateur.'],

@@ -1,7 +1,8 @@
 //! What the engine takes and what it refuses by name (SPEC §1), and what a new catalogue does to what is there (SPEC §2).
 
 use serde_json::{Value, json};
-use vigie_aggregator::core::engine::{Effects, Engine, MOST_WAITING};
+use vigie_aggregator::core::engine::{Effects, Engine};
+use vigie_aggregator::core::intake::MOST_WAITING;
 use vigie_aggregator::core::version::version_number;
 use vigie_aggregator::core::window::Status;
 use vigie_aggregator::port::Logged;

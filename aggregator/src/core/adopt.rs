@@ -9,8 +9,10 @@ use vigie_contract::record::CatalogueRecord;
 use vigie_contract::{Month, Refusal, RefusalReason, Span, TargetId, Time, VantageId};
 
 use super::agenda::Agenda;
-use super::engine::{Effects, Engine, Refused, ServiceState, Waiting, sample_horizon};
+use super::engine::{Effects, Engine, Refused, ServiceState};
+use super::intake::Waiting;
 use super::line::WindowLine;
+use super::memory::sample_horizon;
 use super::report::Latency;
 use super::service::Reach;
 use super::state::Steps;

@@ -11,26 +11,22 @@ use std::ops::Deref;
 use rustc_hash::FxHashMap;
 use vigie_contract::catalogue::{Catalogue, ServiceIx, TargetIx, VantageIx};
 use vigie_contract::record::CatalogueRecord;
-use vigie_contract::{
-    Claim, ClaimId, ExclusionId, Month, Outcome, Record, Refusal, RefusalReason, RunId, Sample, ServiceId, Span, TargetId, Time, VantageId,
-};
+use vigie_contract::{Claim, ClaimId, ExclusionId, Month, Record, Refusal, RunId, ServiceId, Span, TargetId, Time, VantageId};
 
 use super::account::Revision;
 use super::adopt::Absent;
 use super::agenda::{Agenda, Item};
 use super::gate::{Anchors, Gates};
+use super::intake::{Fact, Waiting};
 use super::interval::Intervals;
 use super::line::WindowLine;
-use super::report::{Latency, tally_latencies};
+use super::report::Latency;
 use super::service::{Reach, Scope, Verdict};
 use super::state::{State, Steps};
 use super::target::{Evidence, Level};
-use super::track::{Entry, Insertion, Track};
+use super::track::{Entry, Track};
 use super::version::{Version, version_number};
 use super::window::{Outage, Published, Tally, View};
-
-/// How many samples wait for a catalogue that knows their target and vantage.
-pub const MOST_WAITING: usize = 10_000;
 
 /// How an engine is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,24 +88,6 @@ impl Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.refusal.fmt(f)
     }
-}
-
-/// A fact and when the log took it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Fact<T> {
-    pub(super) fact: T,
-    pub(super) appended_at: Time,
-}
-
-/// A sample whose target or vantage no catalogue knows yet.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Waiting {
-    pub(super) offset: u64,
-    pub(super) target: TargetId,
-    pub(super) vantage: VantageId,
-    pub(super) run: RunId,
-    pub(super) entry: Entry,
-    pub(super) appended_at: Time,
 }
 
 /// What the engine holds of one service.
@@ -440,180 +418,6 @@ impl Engine {
         self.now - self.catalogue.as_ref().map_or(Span::ZERO, |catalogue| catalogue.settle)
     }
 
-    fn take(&mut self, offset: u64, appended_at: Time, record: Record<'_>, effects: &mut Effects) -> Result<(), Refusal> {
-        match record {
-            Record::Sample(sample) => self.take_sample(offset, appended_at, &sample, effects),
-            Record::Tick => Ok(()),
-            Record::Claim(claim) => self.take_claim(appended_at, claim),
-            Record::Exclusion(exclusion) => {
-                self.require_services(&exclusion.services)?;
-                let revisions = self.exclusions.entry(exclusion.id.clone()).or_default();
-                let first = revisions.get(&exclusion.rev).is_none_or(|known| appended_at < known.appended_at);
-                if first {
-                    revisions.insert(exclusion.rev, Revision { exclusion, appended_at });
-                }
-                Ok(())
-            }
-            Record::Catalogue(_) if self.catalogue_is_given => Ok(()),
-            Record::Catalogue(record) => self.take_catalogue(appended_at, record, effects),
-        }
-    }
-
-    fn require_services(&self, services: &[ServiceId]) -> Result<(), Refusal> {
-        let unknown: Vec<_> = services.iter().filter(|service| !self.service_ix.contains_key(*service)).map(ServiceId::as_str).collect();
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        Err(Refusal::new(RefusalReason::UnknownService, format!("the catalogue has no service {}", unknown.join(", "))))
-    }
-
-    fn take_claim(&mut self, appended_at: Time, claim: Claim) -> Result<(), Refusal> {
-        self.require_services(std::slice::from_ref(&claim.service))?;
-        let tenant = self.catalogue.as_ref().and_then(|catalogue| catalogue.tenant.as_deref());
-        if let (Some(ours), Some(theirs)) = (tenant, claim.tenant.as_deref())
-            && ours != theirs
-        {
-            return Err(Refusal::new(RefusalReason::ForeignTenant, format!("claim {} is of tenant {theirs}, not {ours}", claim.id)));
-        }
-        let known = self.claims.get(&claim.id);
-        if known.is_some_and(|known| (claim.rev, known.appended_at) <= (known.fact.rev, appended_at)) {
-            return Ok(());
-        }
-        let old = known.map(|known| known.fact.clone());
-        for claim in old.iter().chain([&claim]) {
-            if let Some(&service) = self.service_ix.get(&claim.service) {
-                let from = claim.confirmed_return().unwrap_or(self.frontier).min(self.frontier);
-                widen(&mut self.dirty_services, service, from, self.frontier);
-            }
-        }
-        self.claims.insert(claim.id.clone(), Fact { fact: claim, appended_at });
-        Ok(())
-    }
-
-    fn take_sample(&mut self, offset: u64, appended_at: Time, sample: &Sample<'_>, effects: &mut Effects) -> Result<(), Refusal> {
-        let stamp = sample.stamp();
-        if let Some(refusal) = self.too_late(appended_at, stamp, &sample.target, &sample.vantage) {
-            return Err(refusal);
-        }
-        let run = self.intern(&sample.run);
-        let entry = Entry {
-            stamp,
-            outcome: sample.effective_outcome(appended_at),
-            run,
-            seq: sample.seq,
-            period: sample.period,
-            timeout: sample.timeout,
-            latency: sample.latency,
-        };
-        let known = self.target_ix.get(&*sample.target).copied().zip(self.vantage_ix.get(&*sample.vantage).copied());
-        let Some((target, vantage)) = known else {
-            let names = (TargetId::from(&*sample.target), VantageId::from(&*sample.vantage));
-            let run = RunId::from(&*sample.run);
-            self.waiting.push_back(Waiting { offset, target: names.0, vantage: names.1, run, entry, appended_at });
-            if self.waiting.len() > MOST_WAITING {
-                effects.refusals.extend(self.waiting.pop_front().map(Waiting::in_vain));
-            }
-            return Ok(());
-        };
-        self.take_entry(target, vantage, entry, effects)
-    }
-
-    /// Whether a sample came after the late horizon; without a catalogue nobody can say yet.
-    pub(super) fn too_late(&self, appended_at: Time, stamp: Time, target: &impl Display, vantage: &impl Display) -> Option<Refusal> {
-        let late_horizon = self.catalogue.as_ref()?.late_horizon;
-        let detail =
-            || format!("target {target}, vantage {vantage}: stamped {stamp}, appended {appended_at}, more than {late_horizon} later");
-        (appended_at - stamp > late_horizon).then(|| Refusal::new(RefusalReason::TooLate, detail()))
-    }
-
-    pub(super) fn intern(&mut self, run: &str) -> u32 {
-        if let Some(&known) = self.runs.get(run) {
-            return known;
-        }
-        let number = self.next_run;
-        self.next_run += 1;
-        self.runs.insert(RunId::from(run), number);
-        number
-    }
-
-    /// Puts a sample into its track and marks what it may change.
-    pub(super) fn take_entry(
-        &mut self,
-        target: TargetIx,
-        vantage: VantageIx,
-        mut entry: Entry,
-        effects: &mut Effects,
-    ) -> Result<(), Refusal> {
-        let Some(catalogue) = &self.catalogue else { return Ok(()) };
-        let definition = &catalogue.targets[target];
-        // There may be a track all the same: of a vantage that an earlier catalogue assigned.
-        if !definition.is_ever_assigned(vantage) {
-            let detail = format!("vantage {} is never assigned to target {}", catalogue.vantages[vantage].id, definition.id);
-            return Err(Refusal::new(RefusalReason::UnassignedVantage, detail));
-        }
-        let tracks = &mut self.tracks[target];
-        let place = tracks.iter().position(|(of, _)| *of == vantage).unwrap_or_else(|| {
-            tracks.push((vantage, Track::default()));
-            tracks.len() - 1
-        });
-        // Only a latency that will be judged is worth its bytes.
-        if self.settings.retain == Retain::Horizon && !definition.has_latency_objective() {
-            entry.latency = None;
-        }
-        let track = &mut tracks[place].1;
-        let is_quiet = entry.stamp >= self.frontier && entry.outcome == Outcome::Ok && track.is_steadily_ok(&entry);
-        let replaced = match track.insert(entry) {
-            Insertion::New => None,
-            Insertion::Duplicate { conflicting, replaced } => {
-                effects.duplicate = Some(conflicting);
-                if replaced.is_none() {
-                    return Ok(());
-                }
-                replaced
-            }
-        };
-        let stamps = std::iter::once(entry.stamp).chain(replaced.map(|replaced| replaced.stamp));
-        let (from, to) = stamps.fold((Time::FOREVER, Time::BEGINNING), |(from, to), stamp| (from.min(stamp), to.max(stamp)));
-        let to = to + track.longest_hold();
-        self.note_first_evidence(target, &entry, replaced.as_ref());
-        if self.settings.pace == Pace::Batch {
-            return Ok(());
-        }
-        if !is_quiet || replaced.is_some() {
-            self.mark_target(target, from, to);
-        }
-        if !self.anchor_of[target].is_empty() && self.anchor_of[target].contains(&vantage) {
-            self.revise_gates(vantage, from, to);
-        }
-        Ok(())
-    }
-
-    fn note_first_evidence(&mut self, target: TargetIx, entry: &Entry, replaced: Option<&Entry>) {
-        let before = self.first_evidence[target];
-        let earliest = |a: Option<Time>, b: Time| Some(a.map_or(b, |a| a.min(b)));
-        if replaced.is_some_and(|replaced| Some(replaced.stamp) == before) {
-            let tracks = self.tracks[target].iter();
-            self.first_evidence[target] = tracks.filter_map(|(_, track)| track.first_evidence(Time::BEGINNING)).min();
-        } else if entry.outcome != Outcome::Void {
-            self.first_evidence[target] = earliest(before, entry.stamp);
-        }
-        let after = self.first_evidence[target];
-        if before == after {
-            return;
-        }
-        // Where nothing is written, measurement begins with the first evidence.
-        let Some(catalogue) = &self.catalogue else { return };
-        let edges = || before.into_iter().chain(after);
-        let (from, to) = (edges().min().unwrap_or(self.frontier), edges().max().unwrap_or(self.frontier));
-        for &service in &self.users[target] {
-            if catalogue.services[service].since.is_none() {
-                // The service's start is the earliest of several targets': it may move to anywhere later.
-                let to = if before.is_none() || after.is_none() || before < after { self.frontier } else { to };
-                widen(&mut self.dirty_services, service, from.min(self.frontier), to.min(self.frontier));
-            }
-        }
-    }
-
     /// Something of `target` may be other on `[from, to)`: at once if that is the past, else when the frontier comes there.
     pub(super) fn mark_target(&mut self, target: TargetIx, from: Time, to: Time) {
         if from < self.frontier {
@@ -685,70 +489,4 @@ impl Engine {
             frontier: self.frontier,
         })
     }
-
-    /// Forgets what can no longer be revised: samples after the late horizon, states after thirteen months.
-    fn prune(&mut self) {
-        let Some(catalogue) = &self.catalogue else { return };
-        for target in 0..self.tracks.len() {
-            let margin = self.evidence(target).map_or(Span::ZERO, |evidence| evidence.margin());
-            let horizon = sample_horizon(self.now, catalogue.late_horizon, margin);
-            let forgotten: Vec<_> = self.tracks[target].iter_mut().flat_map(|(_, track)| track.forget_before(horizon)).collect();
-            for chunk in forgotten {
-                tally_latencies(catalogue, target, chunk.entries(), &mut self.past_latencies[target]);
-            }
-        }
-        self.sampled_from = self.sampled_from.max(self.now - catalogue.late_horizon - Span::HOUR);
-        let (late_horizon, horizon) = (catalogue.late_horizon, self.horizon);
-        self.absent.retain(|_, absent| absent.forget(self.now, late_horizon, horizon));
-        self.forget_states();
-        let absent = self.absent.values().flat_map(|absent| absent.tracks.iter().map(|(_, track)| track));
-        let tracks = self.tracks.iter().flatten().map(|(_, track)| track).chain(absent);
-        let mut used: Vec<u32> = tracks.flat_map(Track::runs).collect();
-        used.sort_unstable();
-        used.dedup();
-        self.runs.retain(|_, run| used.binary_search(run).is_ok());
-        self.next_pruning = self.frontier + Span::HOUR;
-    }
-
-    /// Forgets what services were thirteen months ago.
-    fn forget_states(&mut self) {
-        let Some(calendar) = self.catalogue.as_ref().map(|catalogue| catalogue.calendar.clone()) else { return };
-        self.horizon = self.horizon.max(self.frontier - LONGEST_MEMORY);
-        for service in 0..self.services.len() {
-            let memory = self.with_view(service, |view| view.memory(&self.services[service].published, &calendar, self.horizon));
-            let state = &mut self.services[service];
-            state.memory = state.memory.max(memory.unwrap_or(self.horizon));
-            state.verdicts.cut_before(state.memory);
-            state.outages.retain(|outage| outage.onset >= state.memory);
-            state.published.retain(|onset, _| *onset >= state.memory);
-        }
-        for target in 0..self.levels.len() {
-            let memories = self.users[target].iter().map(|&service| self.services[service].memory);
-            self.levels[target].forget_before(memories.min().unwrap_or(self.horizon).min(self.horizon));
-        }
-        for gates in &mut self.gates {
-            gates.forget_before(self.horizon);
-        }
-    }
-
-    /// Bytes that all samples occupy, and bytes that all states and windows occupy, which are kept for thirteen months.
-    #[must_use]
-    pub fn size_bytes(&self) -> (usize, usize) {
-        let samples = self.tracks.iter().flatten().map(|(_, track)| track.size_bytes()).sum();
-        let of_service = |service: &ServiceState| {
-            let windows = service.outages.capacity() * size_of::<Outage>() + service.published.len() * size_of::<(Time, Published)>();
-            service.verdicts.size_bytes() + windows
-        };
-        let levels = self.levels.iter().map(Steps::size_bytes).sum::<usize>();
-        (samples, levels + self.services.iter().map(of_service).sum::<usize>())
-    }
 }
-
-/// Before this no sample is needed any more: a late one moves states a few holds before its stamp, for which the samples before it are
-/// read.
-pub(super) fn sample_horizon(now: Time, late_horizon: Span, margin: Span) -> Time {
-    now - late_horizon - Span::from_us(8 * margin.us()) - Span::HOUR
-}
-
-/// For how long claims and exclusions can still change what counts: thirteen months.
-pub const LONGEST_MEMORY: Span = Span::from_secs(397 * 86_400);

@@ -14,8 +14,9 @@ use vigie_contract::{Catalogue, Claim, ClaimId, ExclusionId, Month, RunId, Servi
 use super::account::Revision;
 use super::chunk::Chunk;
 use super::digest::sha256_hex;
-use super::engine::{Engine, Fact, Settings, Waiting};
+use super::engine::{Engine, Settings};
 use super::gate::Gates;
+use super::intake::{Fact, Waiting};
 use super::report::Latency;
 use super::state::Steps;
 use super::target::Level;

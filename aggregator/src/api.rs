@@ -45,6 +45,9 @@ const MOST_SAMPLES: usize = 2_000;
 /// Scripts and styles are our own files, and nothing else is loaded.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// So many event streams are open at a time: half of the connections that a program serves.
+const MOST_STREAMS: usize = 256;
+
 /// What the routes share.
 pub struct Api<L> {
     region: Arc<Region>,
@@ -211,7 +214,12 @@ async fn status<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], no_store(), api.status_json()).into_response()
 }
 
-async fn events<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+/// Pages that are left open shall not take the connections that samples come by.
+async fn events<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refused> {
+    if api.status.receiver_count() >= MOST_STREAMS {
+        let why = format!("{MOST_STREAMS} streams are open already: ask /api/v1/status instead");
+        return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, why));
+    }
     let mut states = api.status.subscribe();
     states.mark_changed();
     let first = Some(api.status_json());
@@ -231,7 +239,7 @@ async fn events<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Sse<impl Str
         };
         Some((Ok(Event::default().event("status").data(text)), (states, None, stop)))
     });
-    Sse::new(stream).keep_alive(KeepAlive::default())
+    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
 }
 
 /// What most lists can be narrowed by.

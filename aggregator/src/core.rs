@@ -10,7 +10,7 @@ mod agenda;
 mod bits;
 mod chunk;
 mod derive;
-pub(crate) mod digest;
+pub mod digest;
 pub mod engine;
 pub mod gate;
 pub mod intake;

@@ -322,7 +322,7 @@ pub struct ExclusionRow {
 pub struct CatalogueRow {
     /// The record itself.
     pub ver: u64,
-    /// What it says; a writer computes the digest of the text where the record has none.
+    /// What it says, with the digest of its text.
     pub catalogue: CatalogueRecord,
     /// When the log took it.
     pub appended_at: Time,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use vigie_tests::program::{TOKEN, get, request};
+use vigie_tests::program::{PATIENCE, TOKEN, get, request, wait_for};
 use vigie_tests::region::Region;
 
 /// The document, and which of its paths were asked.
@@ -127,4 +127,24 @@ fn every_answer_is_as_the_openapi_document_says() {
         })
         .collect();
     assert_eq!(document.asked, described, "asked, and described");
+}
+
+/// Pages that people leave open, or that an enemy opens, do not keep probes from delivering.
+#[test]
+fn there_is_room_for_samples_however_many_streams_are_open() {
+    let region = Region::start();
+    let mut open = Vec::new();
+    let refused = (0..1_000).find_map(|_| {
+        let mut stream = std::net::TcpStream::connect(region.aggregator.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /api/v1/events HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let mut status = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(&stream), &mut status).unwrap();
+        open.push(stream);
+        (!status.contains(" 200 ")).then_some(status)
+    });
+    assert!(refused.as_ref().is_some_and(|status| status.contains(" 503 ")), "{refused:?}");
+    let delivered = region.probe.metric("vigie_probe_samples_delivered_total");
+    wait_for("samples", || (region.probe.metric("vigie_probe_samples_delivered_total") > delivered).then_some(()));
+    assert_eq!(region.aggregator.get("/readyz").0, 200);
 }

@@ -25,12 +25,15 @@ fn a_region_that_is_killed_again_and_again_keeps_every_sample_and_every_window()
     write_catalogue(&dir.path().join("catalogue.toml"), &["v"], &targets);
     let start = || Program::start(dir.path(), &["run", "--catalogue", "catalogue.toml"]);
     let mut random = TestRunner::new(Config::default());
+    let mut made = 0.0;
     for life in 0..lives() {
         let region = start();
         // The web server is down in every other life, so that windows open and close across deaths.
         web.set_up(life % 2 == 0);
         let millis = proptest::strategy::Strategy::new_tree(&(300_u64..5_000), &mut random).unwrap();
         std::thread::sleep(Duration::from_millis(proptest::strategy::ValueTree::current(&millis)));
+        // What was made before this answer is not lost by what comes after it.
+        made += region.metric("vigie_probe_samples_made_total");
         region.kill();
     }
     web.set_up(true);
@@ -48,7 +51,8 @@ fn a_region_that_is_killed_again_and_again_keeps_every_sample_and_every_window()
     assert!(region.stop().success());
 
     let (log, published) = read(dir.path());
-    every_sequence_is_whole(&log);
+    let samples = every_sequence_is_whole(&log);
+    assert!(made > 0.0 && samples as f64 >= made, "{samples} of {made} samples that were made before the kills are in the log");
     let derived = refold(&log);
     assert!(derived.len() >= 2, "the test has seen no window: {derived:?}");
     assert_eq!(published, derived);
@@ -71,8 +75,9 @@ fn read(dir: &std::path::Path) -> (Vec<Logged>, Vec<Map<String, Value>>) {
     })
 }
 
-/// A sample is made when the spool's write returned, and from then on it is never lost: no hole before the last of a run.
-fn every_sequence_is_whole(log: &[Logged]) {
+/// A sample is made when the spool's write returned, and from then on it is never lost: no hole before the last of a run. How many
+/// samples there are.
+fn every_sequence_is_whole(log: &[Logged]) -> usize {
     let mut sequences: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
     for logged in log {
         let record: Value = serde_json::from_slice(&logged.bytes).unwrap();
@@ -82,11 +87,13 @@ fn every_sequence_is_whole(log: &[Logged]) {
         }
     }
     assert!(sequences.len() > 3, "the test has seen no second life");
-    for (key, mut sequence) in sequences {
+    let whole = |(key, mut sequence): ((String, String), Vec<u64>)| {
         sequence.sort_unstable();
         sequence.dedup();
         assert_eq!(sequence, (0..sequence.len() as u64).collect::<Vec<_>>(), "holes in {key:?}");
-    }
+        sequence.len()
+    };
+    sequences.into_iter().map(whole).sum()
 }
 
 /// What an engine that was never interrupted publishes of this log.

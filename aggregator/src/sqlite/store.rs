@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use vigie_contract::{Span, Time};
 
 use super::{DataDir, OpenError};
-use crate::core::digest::sha256_hex;
 use crate::core::snapshot::Manifest;
 use crate::live::Snapshots;
 use crate::port::{Batch, SampleRow, StoreError, WindowStore, log_epoch};
@@ -315,10 +314,9 @@ fn put_facts(connection: &Connection, batch: &Batch) -> Result<(), StoreError> {
     }
     for row in &batch.catalogues {
         let catalogue = &row.catalogue;
-        let sha256 = catalogue.sha256.clone().unwrap_or_else(|| sha256_hex(catalogue.text.as_bytes()));
         put(
             "catalogues",
-            serde_json::json!({ "rev": catalogue.rev, "ver": row.ver, "sha256": sha256, "text": catalogue.text, "actor": catalogue.actor,
+            serde_json::json!({ "rev": catalogue.rev, "ver": row.ver, "sha256": catalogue.sha256, "text": catalogue.text, "actor": catalogue.actor,
                 "reason": catalogue.reason, "override_by": catalogue.override_by, "appended_us": row.appended_at.us() }),
         )?;
     }

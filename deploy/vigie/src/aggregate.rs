@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vigie_aggregator::api::Api;
 use vigie_aggregator::clock::wall_now;
+use vigie_aggregator::core::digest::sha256_hex;
 use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings};
 use vigie_aggregator::core::version::version_number;
 use vigie_aggregator::ingest::Tokens;
@@ -174,7 +174,7 @@ impl Aggregator {
         }
         let record = CatalogueRecord {
             rev,
-            sha256: Some(Sha256::digest(read.text.as_bytes()).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))),
+            sha256: Some(sha256_hex(read.text.as_bytes())),
             text: read.text.to_string(),
             override_by: self.override_by.clone(),
             actor: std::env::var("USER").ok(),

@@ -53,7 +53,7 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// The console's process dies, and comes back fifteen seconds later.
+    /// The console's process dies, and comes back fourteen seconds later.
     async fn clean_outage(&self, begin: Duration) -> Result<Incident, Failure> {
         sleep(begin).await;
         let from = self.region.kill(CONSOLE).await?;

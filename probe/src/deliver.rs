@@ -1,6 +1,8 @@
 //! From the schedule to the spool to the log (DESIGN §5): live first, the backlog beside it, oldest first.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -49,6 +51,23 @@ struct Stock {
 }
 
 impl Stock {
+    /// Spools what the live lane has only in memory: the newest, and what a full disk refused before.
+    fn spool_live(&mut self) -> io::Result<()> {
+        let unspooled: Vec<Bytes> = self.live.iter().filter(|(position, _)| position.is_none()).map(|(_, sample)| sample.clone()).collect();
+        let positions = self.spool.append(&unspooled)?;
+        let places = self.live.iter_mut().map(|(position, _)| position).filter(|position| position.is_none());
+        places.zip(positions).for_each(|(place, position)| *place = Some(position));
+        Ok(())
+    }
+
+    /// Makes room in memory: at the cost of what a disk has, if there is such.
+    fn evict(&mut self) {
+        let cheap = self.live.iter().position(|(position, _)| position.is_some());
+        if let Some(waiting) = self.live.remove(cheap.unwrap_or(0)) {
+            self.give_up(&waiting);
+        }
+    }
+
     /// The live lane cannot deliver this one: the backlog will, or nobody.
     fn give_up(&mut self, (position, _): &Waiting) {
         match position {
@@ -62,7 +81,8 @@ impl Stock {
         let in_memory = in_memory(self.live.iter());
         let mut figures = stats.lock();
         note(&mut figures);
-        figures.spooled = self.spool.spooled() + in_memory + self.in_hand;
+        figures.in_memory = in_memory + self.in_hand;
+        figures.spooled = self.spool.spooled() + figures.in_memory;
         figures.spool_bytes = self.spool.bytes();
         figures.dropped = self.spool.dropped() + self.forgotten + figures.unspoolable;
     }
@@ -88,7 +108,7 @@ impl Delivery {
     pub(crate) fn write(&self, made: &Receiver<Bytes>) {
         let mut synced = now();
         loop {
-            let batch = match made.recv_timeout(SYNC_EVERY) {
+            let batch = match made.recv_timeout(SYNC_EVERY.saturating_sub(synced.elapsed())) {
                 Ok(first) => gather(first, made),
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -106,24 +126,13 @@ impl Delivery {
 
     fn spool(&self, batch: Vec<Bytes>) {
         let mut stock = self.stock();
-        let (count, appended) = (batch.len() as u64, stock.spool.append(&batch));
-        match appended {
-            Ok(positions) => stock.live.extend(positions.into_iter().map(Some).zip(batch)),
-            Err(error) => {
-                let failures = {
-                    let mut figures = self.stats.lock();
-                    figures.spool_failures += 1;
-                    figures.spool_failures
-                };
-                if failures.is_power_of_two() {
-                    tracing::error!(%error, failures, "cannot spool: samples are delivered from memory");
-                }
-                stock.live.extend(batch.into_iter().map(|sample| (None, sample)));
-            }
+        let count = batch.len() as u64;
+        stock.live.extend(batch.into_iter().map(|sample| (None, sample)));
+        if let Err(error) = stock.spool_live() {
+            self.note_spool_failure(&error, "cannot spool: samples are delivered from memory");
         }
         while stock.live.len() > MOST_LIVE {
-            let Some(oldest) = stock.live.pop_front() else { break };
-            stock.give_up(&oldest);
+            stock.evict();
         }
         stock.publish(&self.stats, |figures| figures.made += count);
         drop(stock);
@@ -132,9 +141,21 @@ impl Delivery {
 
     fn sync(&self) {
         let unsynced = self.stock().spool.unsynced();
-        if let Some(error) = unsynced.and_then(|file| file.sync_data().err()) {
-            self.stats.lock().spool_failures += 1;
-            tracing::error!(%error, "cannot sync the spool");
+        let synced = unsynced.and_then(|files| files.iter().try_for_each(File::sync_data));
+        if let Err(error) = synced {
+            self.note_spool_failure(&error, "cannot sync the spool");
+        }
+    }
+
+    /// Once and then ever more rarely: a disk that is full for a day is not a day of log.
+    fn note_spool_failure(&self, error: &io::Error, what: &str) {
+        let failures = {
+            let mut figures = self.stats.lock();
+            figures.spool_failures += 1;
+            figures.spool_failures
+        };
+        if failures.is_power_of_two() {
+            tracing::error!(%error, failures, "{what}");
         }
     }
 
@@ -148,7 +169,9 @@ impl Delivery {
                 tokio::time::sleep(GATHER).await;
                 continue;
             }
-            if self.send(sink, clock, &batch).await {
+            let sent = self.send(sink, clock, &batch).await;
+            self.stats.lock().last_delivery_failed = sent.is_err();
+            if sent.is_ok() {
                 pause = SHORTEST_PAUSE;
                 continue;
             }
@@ -179,8 +202,8 @@ impl Delivery {
     pub(crate) async fn deliver_backlog(&self, sink: &dyn Sink, clock: &Clock) {
         let mut pause = SHORTEST_PAUSE;
         loop {
-            let batch: Vec<Waiting> = self.take_backlog();
-            let is_done = !batch.is_empty() && self.send(sink, clock, &batch).await;
+            let batch = self.take_backlog();
+            let is_done = !batch.is_empty() && self.send(sink, clock, &batch).await.is_ok();
             pause = if is_done { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
             if !is_done {
                 tokio::time::sleep(pause).await;
@@ -190,43 +213,42 @@ impl Delivery {
 
     fn take_backlog(&self) -> Vec<Waiting> {
         let mut stock = self.stock();
-        let batch = stock.spool.backlog(MOST_BATCH);
+        let read = stock.spool.backlog(MOST_BATCH);
         stock.publish(&self.stats, |_| {});
+        drop(stock);
+        let batch = read.unwrap_or_else(|error| {
+            self.note_spool_failure(&error, "cannot read the spool: it is tried again");
+            Vec::new()
+        });
         batch.into_iter().map(|(position, bytes)| (Some(position), bytes)).collect()
     }
 
-    /// Whether the log has acknowledged all of `batch`.
-    async fn send(&self, sink: &dyn Sink, clock: &Clock, batch: &[Waiting]) -> bool {
+    async fn send(&self, sink: &dyn Sink, clock: &Clock, batch: &[Waiting]) -> Result<(), SinkError> {
         let records: Vec<Bytes> = batch.iter().map(|(_, bytes)| bytes.clone()).collect();
         let sent: Instant = now();
-        match sink.deliver(&records).await {
+        let answer = sink.deliver(&records).await;
+        match &answer {
             Ok(acknowledged) => {
                 clock.compare(sent, now(), acknowledged.appended_at);
                 self.note_delivered(batch);
-                true
             }
-            Err(error) => {
-                self.note_failure(&error);
-                false
-            }
+            Err(error) => self.note_failure(error),
         }
+        answer.map(|_| ())
     }
 
     fn note_delivered(&self, batch: &[Waiting]) {
         let mut stock = self.stock();
         let positions: Vec<Position> = batch.iter().filter_map(|(position, _)| *position).collect();
-        stock.spool.delivered(&positions);
-        stock.in_hand -= in_memory(batch.iter());
-        stock.publish(&self.stats, |figures| {
-            figures.delivered += batch.len() as u64;
-            figures.last_delivery_failed = false;
-        });
+        let from_memory = in_memory(batch.iter());
+        let news = stock.spool.delivered(&positions) + from_memory;
+        stock.in_hand -= from_memory;
+        stock.publish(&self.stats, |figures| figures.delivered += news);
     }
 
     fn note_failure(&self, error: &SinkError) {
         let failures = {
             let mut figures = self.stats.lock();
-            figures.last_delivery_failed = true;
             figures.delivery_failures += 1;
             figures.delivery_failures
         };
@@ -244,4 +266,93 @@ fn gather(first: Bytes, made: &Receiver<Bytes>) -> Vec<Bytes> {
     let mut batch = vec![first];
     batch.extend(made.try_iter().take(MOST_BATCH * 4 - 1));
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What can happen, in any order.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Made(usize),
+        LiveTaken,
+        LiveDelivered,
+        LiveRefused,
+        BacklogTaken,
+        BacklogDelivered,
+        BacklogRefused,
+        /// The directory is gone for a while: no new segment can be made, and none can be read.
+        DiskFails,
+        DiskWorks,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => (1..4_000_usize).prop_map(Event::Made),
+            2 => Just(Event::LiveTaken),
+            1 => Just(Event::LiveDelivered),
+            2 => Just(Event::LiveRefused),
+            2 => Just(Event::BacklogTaken),
+            1 => Just(Event::BacklogDelivered),
+            1 => Just(Event::BacklogRefused),
+            1 => Just(Event::DiskFails),
+            2 => Just(Event::DiskWorks),
+        ]
+    }
+
+    fn assert_balance(stats: &Stats) {
+        let figures = stats.lock();
+        let (made, known) = (figures.made + figures.recovered, figures.delivered + figures.spooled + figures.dropped);
+        assert_eq!(made, known, "delivered {} spooled {} dropped {}", figures.delivered, figures.spooled, figures.dropped);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// DESIGN §5: samples made = delivered + spooled + dropped, at any moment, whatever happens to disk and log.
+        #[test]
+        fn what_was_made_is_delivered_spooled_or_dropped(events in proptest::collection::vec(event(), 1..60)) {
+            let dir = tempfile::tempdir().unwrap();
+            let (here, gone) = (dir.path().join("here"), dir.path().join("gone"));
+            let stats = Stats::default();
+            // Three segments: it overflows while lanes have samples in hand.
+            let delivery = Delivery::new(Spool::open(&here, "v", 12 << 20).unwrap(), stats.clone());
+            let (mut live, mut backlog) = (Vec::new(), Vec::new());
+            for event in events {
+                match event {
+                    Event::Made(count) => delivery.spool(vec![Bytes::from(vec![b'x'; 900]); count]),
+                    Event::LiveTaken if live.is_empty() => live = delivery.take_live(),
+                    Event::LiveDelivered => delivery.note_delivered(&std::mem::take(&mut live)),
+                    Event::LiveRefused => delivery.put_back(std::mem::take(&mut live)),
+                    Event::BacklogTaken => backlog = delivery.take_backlog(),
+                    Event::BacklogDelivered => delivery.note_delivered(&std::mem::take(&mut backlog)),
+                    Event::BacklogRefused => backlog.clear(),
+                    Event::DiskFails if here.exists() => std::fs::rename(&here, &gone).unwrap(),
+                    Event::DiskWorks if gone.exists() => std::fs::rename(&gone, &here).unwrap(),
+                    Event::LiveTaken | Event::DiskFails | Event::DiskWorks => {}
+                }
+                assert_balance(&stats);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_refused_is_spooled_when_there_is_room_and_outlives_what_is_on_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, gone) = (dir.path().join("here"), dir.path().join("gone"));
+        let stats = Stats::default();
+        let delivery = Delivery::new(Spool::open(&here, "v", 1 << 30).unwrap(), stats.clone());
+        std::fs::rename(&here, &gone).unwrap();
+        delivery.spool(vec![Bytes::from_static(b"first"); 10]);
+        assert_eq!((stats.lock().in_memory, stats.lock().spool_failures), (10, 1));
+        std::fs::rename(&gone, &here).unwrap();
+        delivery.spool(vec![Bytes::from_static(b"later"); MOST_LIVE + 5]);
+        assert_eq!((stats.lock().in_memory, stats.lock().dropped), (0, 0));
+        assert_eq!(Spool::open(&here, "v", 1 << 30).err().map(|error| error.to_string().contains("belongs to a probe")), Some(true));
+        drop(delivery);
+        assert_eq!(Spool::open(&here, "v", 1 << 30).unwrap().spooled(), MOST_LIVE as u64 + 15);
+    }
 }

@@ -80,7 +80,7 @@ impl Probe {
     pub fn start(settings: Settings, sink: Arc<dyn Sink>) -> Result<Self, StartError> {
         let stats = Stats::default();
         let clock = Arc::new(Clock::new());
-        let delivery = Delivery::new(Spool::open(&settings.spool, settings.spool_bytes)?, stats.clone());
+        let delivery = Delivery::new(Spool::open(&settings.spool, settings.vantage.as_str(), settings.spool_bytes)?, stats.clone());
         let run = random::run_id()?;
         let canary = canary::start()?;
         let (made, unspooled) = sync_channel(MOST_UNSPOOLED);
@@ -163,6 +163,10 @@ impl Probe {
         let until = now() + FAREWELL;
         while now() < until && !self.view().is_drained() {
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let lost = self.stats.lock().in_memory;
+        if lost > 0 {
+            tracing::error!(samples = lost, "neither the disk nor the log has taken these: they are lost");
         }
         drop(self.lanes.take());
         let threads = std::mem::take(&mut self.threads);

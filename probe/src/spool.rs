@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -38,6 +38,10 @@ pub(crate) struct Spool {
     open: Option<Writer>,
     next_segment: u64,
     live_from: Position,
+    /// Sealed since the last sync.
+    sealed: Vec<File>,
+    /// The segment that the backlog is being delivered from, read once.
+    draining: Option<(u64, Vec<Bytes>)>,
     /// Samples that were lost with an old segment.
     dropped: u64,
     /// Holds the directory for this process.
@@ -64,6 +68,14 @@ pub enum SpoolError {
     /// Another probe has it.
     #[error("the spool {} belongs to a probe that runs: give each vantage its own --spool", .0.display())]
     Taken(PathBuf),
+    /// Another vantage's samples are in it: nobody would take them from this one.
+    #[error("the spool {} holds samples of vantage {theirs}: give --spool another directory, or let {theirs}'s probe deliver them first", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// The other vantage.
+        theirs: String,
+    },
     /// The directory cannot be used.
     #[error("cannot use the spool {}: {cause}; give --spool a directory that this user may write to", path.display())]
     Unusable {
@@ -79,11 +91,14 @@ pub enum SpoolError {
 struct Ranges(Vec<(u32, u32)>);
 
 impl Ranges {
-    fn insert(&mut self, from: u32, to: u32) {
+    /// How many of them were not there before.
+    fn insert(&mut self, from: u32, to: u32) -> u32 {
+        let before = self.len();
         let first = self.0.partition_point(|(_, end)| *end < from);
         let last = self.0.partition_point(|(start, _)| *start <= to);
         let merged = self.0[first..last].iter().fold((from, to), |merged, range| (merged.0.min(range.0), merged.1.max(range.1)));
         self.0.splice(first..last, [merged]);
+        self.len() - before
     }
 
     fn contains(&self, place: u32) -> bool {
@@ -97,8 +112,8 @@ impl Ranges {
 }
 
 impl Spool {
-    /// Opens the spool in `dir`, which is made if it is missing; what earlier processes left in it is the backlog.
-    pub(crate) fn open(dir: &Path, most_bytes: u64) -> Result<Self, SpoolError> {
+    /// Opens the spool of `vantage` in `dir`, which is made if it is missing; what earlier processes left in it is the backlog.
+    pub(crate) fn open(dir: &Path, vantage: &str, most_bytes: u64) -> Result<Self, SpoolError> {
         let unusable = |path: &Path| {
             let path = path.to_owned();
             move |cause| SpoolError::Unusable { path, cause }
@@ -121,9 +136,27 @@ impl Spool {
                 segments.insert(number, segment);
             }
         }
+        let owner = dir.join("vantage");
+        let theirs = fs::read_to_string(&owner).unwrap_or_default();
+        if !segments.is_empty() && !theirs.is_empty() && theirs != vantage {
+            return Err(SpoolError::Foreign { path: dir.to_owned(), theirs });
+        }
+        if theirs != vantage {
+            fs::write(&owner, vantage).map_err(unusable(&owner))?;
+        }
         let next_segment = newest + 1;
-        let live_from = Position { segment: next_segment, place: 0 };
-        Ok(Self { dir: dir.to_owned(), most_bytes, segments, open: None, next_segment, live_from, dropped: 0, _lock: lock })
+        Ok(Self {
+            dir: dir.to_owned(),
+            most_bytes,
+            segments,
+            open: None,
+            next_segment,
+            live_from: Position { segment: next_segment, place: 0 },
+            sealed: Vec::new(),
+            draining: None,
+            dropped: 0,
+            _lock: lock,
+        })
     }
 
     /// Appends records and says where each lies. On an error none of them is in the spool, and it is as it was before.
@@ -153,15 +186,20 @@ impl Spool {
         Ok((first..segment.count).map(|place| Position { segment: number, place }).collect())
     }
 
-    /// A handle to what was written since the last call, to be synced without holding the spool.
-    pub(crate) fn unsynced(&mut self) -> Option<File> {
-        let writer = self.open.as_mut().filter(|writer| writer.is_dirty)?;
-        writer.is_dirty = false;
-        writer.file.try_clone().ok()
+    /// Handles to what was written since the last call, to be synced without holding the spool.
+    pub(crate) fn unsynced(&mut self) -> io::Result<Vec<File>> {
+        let mut files = std::mem::take(&mut self.sealed);
+        if let Some(writer) = self.open.as_mut().filter(|writer| writer.is_dirty) {
+            files.push(writer.file.try_clone()?);
+            writer.is_dirty = false;
+        }
+        Ok(files)
     }
 
-    /// Notes that these were delivered. A note that cannot be written only means that they are delivered again after a restart.
-    pub(crate) fn delivered(&mut self, positions: &[Position]) {
+    /// Notes that these were delivered, and says of how many that was news: one may be delivered twice, or dropped on its way. A note
+    /// that cannot be written only means that they are delivered again after a restart.
+    pub(crate) fn delivered(&mut self, positions: &[Position]) -> u64 {
+        let mut news = 0;
         let mut rest = positions;
         while let Some(first) = rest.first() {
             let run =
@@ -169,7 +207,7 @@ impl Spool {
             let (from, to) = (first.place, first.place + run as u32);
             rest = &rest[run..];
             let Some(segment) = self.segments.get_mut(&first.segment) else { continue };
-            segment.delivered.insert(from, to);
+            news += u64::from(segment.delivered.insert(from, to));
             let is_open = self.open.as_ref().is_some_and(|writer| writer.segment == first.segment);
             if segment.is_done() && !is_open {
                 self.segments.remove(&first.segment);
@@ -179,6 +217,7 @@ impl Spool {
                 let _ = note.and_then(|mut file| file.write_all(&[from.to_le_bytes(), to.to_le_bytes()].concat()));
             }
         }
+        news
     }
 
     /// Gives what lies before the next record to append to the backlog: the live lane could not deliver it.
@@ -186,9 +225,11 @@ impl Spool {
         self.live_from = self.live_from.max(Position { segment: until.segment, place: until.place + 1 });
     }
 
-    /// The oldest undelivered records of the backlog, at most `most` of them; empty if there is none.
-    pub(crate) fn backlog(&mut self, most: usize) -> Vec<(Position, Bytes)> {
+    /// The oldest undelivered records of the backlog that can be read, at most `most` of them; empty if there is none. A disk that cannot
+    /// be read now is an error, to be tried again; what can be read and is not there any more was damaged, and is dropped.
+    pub(crate) fn backlog(&mut self, most: usize) -> io::Result<Vec<(Position, Bytes)>> {
         let live_from = self.live_from;
+        let mut unreadable = None;
         let candidates: Vec<u64> = self.segments.range(..=live_from.segment).map(|(number, _)| *number).collect();
         for number in candidates {
             let Some(segment) = self.segments.get(&number) else { continue };
@@ -197,15 +238,38 @@ impl Spool {
             if wanted.is_empty() {
                 continue;
             }
-            match read(&segment_path(&self.dir, number), &wanted) {
-                Ok(records) if !records.is_empty() => {
-                    return records.into_iter().map(|(place, bytes)| (Position { segment: number, place }, bytes)).collect();
+            let records = match self.records(number, end as usize) {
+                Ok(records) => records,
+                Err(error) => {
+                    unreadable = Some(error);
+                    continue;
                 }
-                // Damaged since it was opened: it cannot be delivered, and is not kept for ever.
-                _ => self.drop_segment(number),
+            };
+            let sound = wanted
+                .iter()
+                .filter_map(|place| Some((Position { segment: number, place: *place }, records.get(*place as usize)?.clone())));
+            let sound: Vec<_> = sound.collect();
+            if !sound.is_empty() {
+                return Ok(sound);
             }
+            tracing::error!(segment = number, "a segment of the spool was damaged: what is left of it is lost");
+            self.drop_segment(number);
         }
-        Vec::new()
+        self.draining = None;
+        unreadable.map_or(Ok(Vec::new()), Err)
+    }
+
+    /// The records of a segment, the first `count` of them at least if they are sound; read from the disk once.
+    fn records(&mut self, number: u64, count: usize) -> io::Result<&[Bytes]> {
+        let is_read = self.draining.as_ref().is_some_and(|(known, records)| *known == number && records.len() >= count);
+        if !is_read {
+            let whole = match fs::read(segment_path(&self.dir, number)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
+                read => Bytes::from(read?),
+            };
+            self.draining = Some((number, scan(&whole).map(|record| whole.slice_ref(record)).collect()));
+        }
+        Ok(self.draining.as_ref().map_or(&[], |(_, records)| records))
     }
 
     /// Samples on disk that are not delivered.
@@ -227,14 +291,14 @@ impl Spool {
     fn make_room(&mut self, bytes: u64) {
         while self.bytes() + bytes > self.most_bytes {
             let Some((&oldest, _)) = self.segments.first_key_value() else { return };
-            if self.open.as_ref().is_some_and(|writer| writer.segment == oldest) {
-                self.open = None;
-            }
             self.drop_segment(oldest);
         }
     }
 
     fn drop_segment(&mut self, number: u64) {
+        if self.open.as_ref().is_some_and(|writer| writer.segment == number) {
+            self.open = None;
+        }
         if let Some(segment) = self.segments.remove(&number) {
             self.dropped += u64::from(segment.count - segment.delivered.len());
             remove(&self.dir, number);
@@ -248,16 +312,18 @@ impl Spool {
         {
             return Ok(writer.segment);
         }
+        // Never the same name twice, even if this one does not come to be used.
         let number = self.next_segment;
-        let file = OpenOptions::new().create_new(true).write(true).open(segment_path(&self.dir, number))?;
-        // The name must survive the machine, too.
-        File::open(&self.dir)?.sync_all()?;
         self.next_segment += 1;
-        if let Some(sealed) = self.open.replace(Writer { segment: number, file, is_dirty: false })
-            && sealed.is_dirty
-        {
-            let _ = sealed.file.sync_data();
+        let path = segment_path(&self.dir, number);
+        let file = OpenOptions::new().create_new(true).write(true).open(&path)?;
+        // The name must survive the machine, too.
+        if let Err(error) = File::open(&self.dir).and_then(|dir| dir.sync_all()) {
+            let _ = fs::remove_file(&path);
+            return Err(error);
         }
+        let sealed = self.open.replace(Writer { segment: number, file, is_dirty: false });
+        self.sealed.extend(sealed.filter(|sealed| sealed.is_dirty).map(|sealed| sealed.file));
         self.segments.insert(number, Segment { count: 0, bytes: 0, delivered: Ranges::default() });
         let done: Vec<u64> = self.segments.iter().filter(|(at, segment)| **at != number && segment.is_done()).map(|(at, _)| *at).collect();
         for at in done {
@@ -329,18 +395,6 @@ fn recover(path: &Path) -> io::Result<Segment> {
     Ok(Segment { count, bytes: sound, delivered })
 }
 
-/// The records at these ascending places.
-fn read(path: &Path, places: &[u32]) -> io::Result<Vec<(u32, Bytes)>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.read_to_end(&mut bytes)?;
-    let mut wanted = places.iter().peekable();
-    let numbered = (0..).zip(scan(&bytes));
-    Ok(numbered
-        .filter(|(place, _)| wanted.next_if_eq(&place).is_some())
-        .map(|(place, record)| (place, Bytes::copy_from_slice(record)))
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,7 +406,7 @@ mod tests {
     fn left(spool: &mut Spool) -> Vec<Bytes> {
         let mut all = Vec::new();
         loop {
-            let batch = spool.backlog(7);
+            let batch = spool.backlog(7).unwrap();
             if batch.is_empty() {
                 return all;
             }
@@ -364,14 +418,14 @@ mod tests {
     #[test]
     fn what_was_not_delivered_is_the_next_process_backlog() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = Spool::open(dir.path(), 1 << 30).unwrap();
+        let mut spool = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
         let positions = spool.append(&records(0..20)).unwrap();
         spool.delivered(&positions[..5]);
         spool.delivered(&positions[10..12]);
         assert_eq!(spool.spooled(), 13);
-        assert!(spool.backlog(100).is_empty(), "the live lane has it");
+        assert!(spool.backlog(100).unwrap().is_empty(), "the live lane has it");
         drop(spool);
-        let mut spool = Spool::open(dir.path(), 1 << 30).unwrap();
+        let mut spool = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
         spool.append(&records(20..21)).unwrap();
         let mut expected = records(5..10);
         expected.extend(records(12..20));
@@ -382,7 +436,7 @@ mod tests {
     #[test]
     fn what_the_live_lane_gives_up_is_backlog_and_the_rest_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = Spool::open(dir.path(), 1 << 30).unwrap();
+        let mut spool = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
         let positions = spool.append(&records(0..20)).unwrap();
         spool.leave_to_backlog(positions[7]);
         assert_eq!(left(&mut spool), records(0..8));
@@ -391,16 +445,16 @@ mod tests {
     #[test]
     fn a_torn_tail_is_cut_off_and_nothing_before_it() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = Spool::open(dir.path(), 1 << 30).unwrap();
+        let mut spool = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
         spool.append(&records(0..3)).unwrap();
         drop(spool);
         let path = segment_path(dir.path(), 1);
         let whole = fs::read(&path).unwrap();
         for cut in 1..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
-            let mut spool = Spool::open(dir.path(), 1 << 30).unwrap();
+            let mut spool = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
             let sound = scan(&whole[..cut]).count() as u32;
-            assert_eq!(spool.backlog(10).len(), sound as usize);
+            assert_eq!(spool.backlog(10).unwrap().len(), sound as usize);
             assert_eq!(fs::metadata(&path).map_or(0, |file| file.len()), whole[..cut].len() as u64 - (cut as u64 - scanned(&whole[..cut])));
             drop(spool);
             fs::write(&path, &whole).unwrap();
@@ -414,7 +468,7 @@ mod tests {
     #[test]
     fn a_full_spool_drops_its_oldest_and_counts_them() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = Spool::open(dir.path(), 3 * SEGMENT_BYTES).unwrap();
+        let mut spool = Spool::open(dir.path(), "az05", 3 * SEGMENT_BYTES).unwrap();
         let big = Bytes::from(vec![b'x'; (SEGMENT_BYTES / 4) as usize]);
         for _ in 0..40 {
             spool.append(std::slice::from_ref(&big)).unwrap();
@@ -427,8 +481,72 @@ mod tests {
     #[test]
     fn a_spool_has_one_owner() {
         let dir = tempfile::tempdir().unwrap();
-        let _first = Spool::open(dir.path(), 1 << 30).unwrap();
-        assert!(matches!(Spool::open(dir.path(), 1 << 30), Err(SpoolError::Taken(_))));
+        let _first = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
+        assert!(matches!(Spool::open(dir.path(), "az05", 1 << 30), Err(SpoolError::Taken(_))));
+    }
+
+    #[test]
+    fn a_spool_belongs_to_a_vantage_until_it_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let positions = Spool::open(dir.path(), "az05", 1 << 30).unwrap().append(&records(0..2)).unwrap();
+        let foreign = Spool::open(dir.path(), "az06", 1 << 30).unwrap_err();
+        assert!(matches!(&foreign, SpoolError::Foreign { theirs, .. } if theirs == "az05"), "{foreign}");
+        Spool::open(dir.path(), "az05", 1 << 30).unwrap().delivered(&positions);
+        Spool::open(dir.path(), "az06", 1 << 30).unwrap();
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_read_now_is_kept_and_does_not_hold_up_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        Spool::open(dir.path(), "az05", 1 << 30).unwrap().append(&records(0..2)).unwrap();
+        Spool::open(dir.path(), "az05", 1 << 30).unwrap().append(&records(2..4)).unwrap();
+        let mut spool = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
+        let (path, aside) = (segment_path(dir.path(), 1), dir.path().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        // Reading a directory is an error, as a disk's or one for want of descriptors.
+        fs::create_dir(&path).unwrap();
+        let batch = spool.backlog(10).unwrap();
+        assert_eq!(batch.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>(), records(2..4));
+        spool.delivered(&batch.iter().map(|(at, _)| *at).collect::<Vec<_>>());
+        spool.backlog(10).unwrap_err();
+        assert_eq!((spool.dropped(), spool.spooled()), (0, 2));
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        assert_eq!(left(&mut spool), records(0..2));
+    }
+
+    #[test]
+    fn a_segment_that_is_gone_is_counted_as_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        Spool::open(dir.path(), "az05", 1 << 30).unwrap().append(&records(0..3)).unwrap();
+        let mut spool = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
+        fs::remove_file(segment_path(dir.path(), 1)).unwrap();
+        assert!(left(&mut spool).is_empty());
+        assert_eq!((spool.dropped(), spool.spooled()), (3, 0));
+    }
+
+    #[test]
+    fn a_name_that_is_taken_costs_one_write_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
+        fs::write(segment_path(dir.path(), 1), "").unwrap();
+        spool.append(&records(0..1)).unwrap_err();
+        spool.append(&records(0..1)).unwrap();
+    }
+
+    #[test]
+    fn what_is_delivered_twice_or_dropped_on_its_way_is_news_once_or_never() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(dir.path(), "az05", SEGMENT_BYTES).unwrap();
+        let first = spool.append(&records(0..10)).unwrap();
+        assert_eq!(spool.delivered(&first[..6]), 6);
+        assert_eq!(spool.delivered(&first[4..8]), 2);
+        spool.append(&[Bytes::from(vec![b'x'; MOST_RECORD_BYTES as usize])]).unwrap();
+        for _ in 0..4 {
+            spool.append(&[Bytes::from(vec![b'x'; MOST_RECORD_BYTES as usize - 8])]).unwrap();
+        }
+        assert!(spool.dropped() >= 2);
+        assert_eq!(spool.delivered(&first), 0);
     }
 
     #[test]

@@ -98,7 +98,10 @@ pub(crate) struct Figures {
     /// What earlier processes left in the spool: made + recovered = delivered + spooled + dropped, always.
     pub(crate) recovered: u64,
     pub(crate) delivered: u64,
+    /// Those that wait for the log.
     pub(crate) spooled: u64,
+    /// Those of them that no disk has.
+    pub(crate) in_memory: u64,
     pub(crate) dropped: u64,
     /// Samples that found the way to the spool full: the disk hangs.
     pub(crate) unspoolable: u64,

@@ -4,6 +4,7 @@
 --   rises along the log, and rows with the same key and ver are equal byte for byte, whichever replica or replay wrote them.
 -- * Writers deliver at least once. The engine ReplacingMergeTree without a version column only folds such equal rows together, some
 --   time; every view is right before, during and after. Nobody needs FINAL or OPTIMIZE.
+-- * An insert that is sent again because its answer was lost bears the same token and is dropped, if it is one of the last thousand.
 -- * Partitions, where there are any, are cut by columns that are the same in every copy of a row.
 -- * `_us` is an instant in microseconds since the Unix epoch, UTC, or a length in microseconds; `_at` is the same instant to look at,
 --   computed when read, true from 1900 to 2299. Add lengths, never percentages; never add the lengths of windows of different services.
@@ -39,6 +40,7 @@ CREATE TABLE IF NOT EXISTS windows
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (service, onset_us, id, ver)
+SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'Every version of every outage window, for ever. To know what holds now, read windows_current';
 
 CREATE OR REPLACE VIEW windows_current

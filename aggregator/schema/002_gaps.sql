@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS gaps
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (service, start_us, ver)
+SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'Every version of every gap: time in which the service is neither up nor down by evidence, outside its outages. Read gaps_current';
 
 CREATE OR REPLACE VIEW gaps_current

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS accounts
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (service, month, ver)
+SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'Every version of every monthly account. Read accounts_current';
 
 CREATE OR REPLACE VIEW accounts_current

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS claims
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (log_group, id, rev, ver)
+SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'Every revision of every claim that was not refused, as people appended it. Read claims_current';
 
 CREATE OR REPLACE VIEW claims_current
@@ -67,6 +68,7 @@ CREATE TABLE IF NOT EXISTS candidates
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (log_group, claim, ver)
+SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'Claims that count nothing so far and wait for support. Read candidates_current';
 
 CREATE OR REPLACE VIEW candidates_current

@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS exclusions
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (log_group, id, rev, ver)
+SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'Every revision of every exclusion that was not refused, as people appended it: how much of a maintenance counts takes them all';
 
 CREATE OR REPLACE VIEW exclusions_current

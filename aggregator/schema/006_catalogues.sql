@@ -15,4 +15,5 @@ CREATE TABLE IF NOT EXISTS catalogues
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (log_group, rev, ver)
+SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'Every catalogue that was accepted, whole; refused ones are dead letters. Of equal revisions of a group the first in the log counts';

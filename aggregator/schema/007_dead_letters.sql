@@ -15,5 +15,5 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(toDateTime(intDiv(appended_us, 1000000), 'UTC'))
 ORDER BY (appended_us, log_group, ver)
 TTL toDateTime(intDiv(appended_us, 1000000), 'UTC') + INTERVAL 400 DAY DELETE
-SETTINGS ttl_only_drop_parts = 1
+SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1
 COMMENT 'Records that the engine did not take, kept as long as the archive of the log. Count with uniqExact(log_group, ver): a row may be there twice for a while';

@@ -33,5 +33,5 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toMonday(toDateTime(intDiv(appended_us, 1000000), 'UTC'))
 ORDER BY (target, vantage, t0_us, run, seq, log_group, ver)
 TTL toDateTime(intDiv(appended_us, 1000000), 'UTC') + INTERVAL 90 DAY DELETE
-SETTINGS ttl_only_drop_parts = 1
+SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1
 COMMENT 'Every sample that was not refused, for 90 days and at most a week more. Dashboards only, never SLA figures. Count with uniqExact(target, vantage, run, seq): a row may be there twice for a while, a probe may deliver a sample twice, and samples of anchors go into the log of every group that they gate';

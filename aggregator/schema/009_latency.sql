@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS latency
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (target, month, ver)
+SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'Every version of the monthly latency counts of a target. Read latency_current';
 
 CREATE OR REPLACE VIEW latency_current

@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS frontiers
 )
 ENGINE = ReplacingMergeTree(ver)
 ORDER BY log_group
+SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'Written last in each batch, so that no windows and nobody wrote are not the same sight. The row with the highest ver of a group counts';
 
 CREATE OR REPLACE VIEW frontiers_current

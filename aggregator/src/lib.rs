@@ -3,15 +3,20 @@
 //! [`core`] is the law (SPEC §3 to §7), a pure fold over the log; [`replay`] runs it over a file.
 
 pub mod api;
+#[cfg(feature = "clickhouse")]
+pub mod clickhouse;
 pub mod clock;
 pub mod core;
 pub mod explain;
 pub mod expose;
 pub mod ingest;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod live;
 pub mod metric;
 pub mod port;
 pub mod publish;
 pub mod replay;
 pub mod sqlite;
+pub mod start;
 pub mod view;

@@ -35,8 +35,23 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Whoever stops us waits so long for what is under way; what the store has not acknowledged by then follows from the log again.
 const FAREWELL: Duration = Duration::from_secs(3);
 
+/// A snapshot as it was read back.
+pub struct Restored {
+    /// What it consists of.
+    pub manifest: Manifest,
+    /// Its chunks.
+    pub chunks: BTreeMap<String, Vec<u8>>,
+    /// What was published when it was taken.
+    pub ledger: Ledger,
+    /// Somebody else keeps it: the first that we keep ourselves must be whole.
+    pub is_borrowed: bool,
+}
+
 /// Keeps snapshots of the engine: a cache, never the truth (DESIGN §4).
 pub trait Snapshots: Send + Sync {
+    /// The newest of `group` that is whole, of these semantics and of the log with this epoch, if there is one.
+    fn load(&self, group: &str, log_epoch: u64) -> impl Future<Output = Result<Option<Restored>, StoreError>> + Send;
+
     /// Keeps the newest; `changed` are the chunks that the one before did not have.
     fn save(
         &self,
@@ -319,12 +334,14 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
             self.refresh();
         }
         self.region.count(|counts| counts.store_waiting = 0);
+        self.log.commit(self.next);
         Ok(true)
     }
 
     fn fold(&mut self, records: &[Logged], last: Offset) -> Batch {
         let mut engine = self.region.engine.write().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = self.publisher.batch(&engine, last);
+        let first = records.first().map_or(last, |first| first.offset);
+        let mut batch = self.publisher.batch(&engine, first, last);
         let mut counts = self.region.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for logged in records {
             let decoded = decode_appended(&logged.bytes, logged.appended_at).unwrap_or_else(|error| unreadable(&error));

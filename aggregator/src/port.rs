@@ -10,6 +10,7 @@ use std::error::Error;
 use std::future::Future;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use vigie_contract::record::{CatalogueRecord, SampleDetails};
 use vigie_contract::sample::Outcome;
 use vigie_contract::{Claim, Exclusion, Refusal, Sample, ServiceId, Span, Time};
@@ -60,6 +61,10 @@ pub trait EvidenceLog: Send + Sync {
     /// Waits until there is at least one, without a limit: whoever wants a tick after a second of quiet puts a timeout around it.
     /// Dropping the future loses nothing. Offsets rise strictly but may leave holes, so the next `from` is the last offset + 1.
     fn read(&self, from: Offset, most: usize) -> impl Future<Output = Result<Vec<Logged>, ReadError>> + Send;
+
+    /// Notes that the store has acknowledged what follows from every record before `next`. For people and tools only: nobody begins from
+    /// it, and one that is lost costs nothing.
+    fn commit(&self, _next: Offset) {}
 
     /// What the log holds now.
     fn bounds(&self) -> impl Future<Output = Result<Bounds, ReadError>> + Send;
@@ -114,6 +119,9 @@ pub enum ReadError {
         /// Where the log ends.
         next: Offset,
     },
+    /// The log is none that evidence can be read from: its order or its times are not the log's own.
+    #[error("the log is unfit for evidence")]
+    Unfit(#[source] Cause),
     /// The log does not let us read.
     #[error("the log does not let us read")]
     Forbidden(#[source] Cause),
@@ -177,6 +185,8 @@ pub enum StoreError {
 pub struct Batch {
     /// Column `log_group` of every row.
     pub group: String,
+    /// Version number of the first record of the stretch.
+    pub from: u64,
     /// Version number of the last record of the stretch: everything that it and those before it caused is here or was applied before.
     pub through: u64,
     /// Running maximum of the append times at `through`.
@@ -206,11 +216,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty batch of `group` up to `through`.
+    /// An empty batch of `group` from `from` up to `through`.
     #[must_use]
-    pub fn new(group: impl Into<String>, through: u64, now: Time, frontier: Time) -> Self {
+    pub fn new(group: impl Into<String>, from: u64, through: u64, now: Time, frontier: Time) -> Self {
         Self {
             group: group.into(),
+            from,
             through,
             now,
             frontier,
@@ -304,6 +315,16 @@ pub struct ClaimRow {
     pub appended_at: Time,
 }
 
+impl ClaimRow {
+    /// Its columns, but for the group.
+    pub(crate) fn columns(&self) -> Value {
+        let claim = &self.claim;
+        json!({ "id": claim.id, "rev": claim.rev, "ver": self.ver, "service": claim.service, "tenant": claim.tenant,
+            "opened_us": claim.opened_at.us(), "state": claim.state, "resolved_us": claim.resolved_at.map(Time::us),
+            "actor": claim.actor, "reason": claim.reason, "appended_us": self.appended_at.us() })
+    }
+}
+
 /// A revision of an exclusion, as it was appended. Key: (id, rev, ver).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExclusionRow {
@@ -317,6 +338,17 @@ pub struct ExclusionRow {
     pub appended_at: Time,
 }
 
+impl ExclusionRow {
+    /// Its columns, but for the group.
+    pub(crate) fn columns(&self) -> Value {
+        let exclusion = &self.exclusion;
+        json!({ "id": exclusion.id, "rev": exclusion.rev, "ver": self.ver, "kind": exclusion.kind, "services": exclusion.services,
+            "start_us": exclusion.start.us(), "end_us": exclusion.end.us(), "announced_us": self.announced_at.map(Time::us),
+            "state": exclusion.state, "approved_by": exclusion.approved_by, "override_by": exclusion.override_by,
+            "reason": exclusion.reason, "appended_us": self.appended_at.us() })
+    }
+}
+
 /// A catalogue that was accepted. Key: (rev, ver).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogueRow {
@@ -326,6 +358,15 @@ pub struct CatalogueRow {
     pub catalogue: CatalogueRecord,
     /// When the log took it.
     pub appended_at: Time,
+}
+
+impl CatalogueRow {
+    /// Its columns, but for the group.
+    pub(crate) fn columns(&self) -> Value {
+        let catalogue = &self.catalogue;
+        json!({ "rev": catalogue.rev, "ver": self.ver, "sha256": catalogue.sha256, "text": catalogue.text, "actor": catalogue.actor,
+            "reason": catalogue.reason, "override_by": catalogue.override_by, "appended_us": self.appended_at.us() })
+    }
 }
 
 /// A record that was refused. Key: ver.

@@ -66,10 +66,11 @@ impl Publisher {
         Self { group: group.into(), log_epoch, ledger }
     }
 
-    /// An empty batch that stands at `offset`.
+    /// An empty batch for the records from `first` on up to `last`.
     #[must_use]
-    pub fn batch(&self, engine: &Engine, offset: u64) -> Batch {
-        Batch::new(self.group.clone(), version_number(self.log_epoch, offset), engine.now(), engine.frontier())
+    pub fn batch(&self, engine: &Engine, first: u64, last: u64) -> Batch {
+        let ver = |offset| version_number(self.log_epoch, offset);
+        Batch::new(self.group.clone(), ver(first), ver(last), engine.now(), engine.frontier())
     }
 
     /// Adds what follows from one record, which `engine` has just taken with these `effects`.

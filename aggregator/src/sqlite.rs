@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::port::Cause;
 
 pub use log::{MOST_AHEAD, SqliteLog};
-pub use store::{Restored, SqliteStore};
+pub use store::SqliteStore;
 
 /// Marks a file as ours: "vigi".
 const APPLICATION_ID: i32 = 0x7669_6769;

@@ -94,7 +94,7 @@ fn what_waited_in_vain_is_filed_as_itself() {
         let logged = Logged { offset, bytes: line.as_bytes().to_vec(), appended_at: Time::from_us(2 * S) };
         let decoded = decode_appended(&logged.bytes, logged.appended_at).unwrap();
         let effects = engine.step(offset, logged.appended_at, decoded.record.clone());
-        let mut batch = publisher.batch(&engine, offset);
+        let mut batch = publisher.batch(&engine, offset, offset);
         publisher.record(&engine, &logged, &decoded, &effects, &mut batch);
         batches.push(batch);
     }

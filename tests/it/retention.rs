@@ -122,7 +122,7 @@ impl Published {
         let logged = Logged { offset, bytes: line.as_bytes().to_vec(), appended_at: Time::from_us(appended_at) };
         let decoded = decode(line.as_bytes()).unwrap();
         let effects = self.engine.step(offset, logged.appended_at, decoded.record.clone());
-        let mut batch = self.publisher.batch(&self.engine, offset);
+        let mut batch = self.publisher.batch(&self.engine, offset, offset);
         self.publisher.record(&self.engine, &logged, &decoded, &effects, &mut batch);
         let mut earliest = BTreeMap::new();
         let mut speaks_of = |service: &str, us: i64| {

@@ -52,6 +52,19 @@ impl Waiting {
 }
 
 impl Engine {
+    /// The catalogue of our group, as it is written in `text`.
+    pub(super) fn read(&self, text: &str) -> Result<Catalogue, Refusal> {
+        let read = Catalogue::read(text, Strictness::Replay);
+        let (catalogue, _) = read.map_err(|problems| {
+            let line =
+                |problem: &vigie_contract::catalogue::Problem| format!("line {}: {}", problem.line_and_column(text).0, problem.message);
+            Refusal::new(RefusalReason::InvalidCatalogue, problems.iter().map(line).collect::<Vec<_>>().join("; "))
+        })?;
+        let Some(group) = &self.group else { return Ok(catalogue) };
+        let spans = catalogue.spans();
+        if spans.is_empty() { Ok(catalogue.of_group(group)) } else { Err(Refusal::new(RefusalReason::InvalidCatalogue, spans.join("; "))) }
+    }
+
     pub(super) fn take_catalogue(&mut self, appended_at: Time, record: CatalogueRecord, effects: &mut Effects) -> Result<(), Refusal> {
         if let Some(known) = &self.catalogue_record {
             if *known == record {
@@ -63,7 +76,7 @@ impl Engine {
                 return Err(Refusal::new(RefusalReason::Superseded, detail));
             }
         }
-        let catalogue = read(&record.text)?;
+        let catalogue = self.read(&record.text)?;
         if let Some(old) = &self.catalogue
             && record.override_by.is_none()
         {
@@ -215,11 +228,4 @@ fn earliest_change(new: &Catalogue, old: &Catalogue) -> Option<Time> {
     let changes = new.changes_from(old);
     let changed = changes.iter().filter(|change| matches!(change.kind, ChangeKind::Changed | ChangeKind::Removed));
     changed.map(|change| change.from.unwrap_or(Time::BEGINNING)).min()
-}
-
-fn read(text: &str) -> Result<Catalogue, Refusal> {
-    Catalogue::read(text, Strictness::Replay).map(|(catalogue, _)| catalogue).map_err(|problems| {
-        let line = |problem: &vigie_contract::catalogue::Problem| format!("line {}: {}", problem.line_and_column(text).0, problem.message);
-        Refusal::new(RefusalReason::InvalidCatalogue, problems.iter().map(line).collect::<Vec<_>>().join("; "))
-    })
 }

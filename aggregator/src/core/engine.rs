@@ -110,6 +110,8 @@ pub(super) struct ServiceState {
 /// The state of the fold.
 pub struct Engine {
     pub(super) settings: Settings,
+    /// Whose log it folds; all of a region's without one.
+    pub(super) group: Option<String>,
     pub(super) catalogue: Option<Catalogue>,
     /// The record that brought the catalogue; `None` for one that was given.
     pub(super) catalogue_record: Option<CatalogueRecord>,
@@ -176,6 +178,7 @@ impl Engine {
     pub fn new(settings: Settings, catalogue: Option<Catalogue>) -> Self {
         let mut engine = Self {
             settings,
+            group: None,
             catalogue: None,
             catalogue_record: None,
             catalogue_is_given: catalogue.is_some(),
@@ -211,6 +214,12 @@ impl Engine {
             engine.adopt(catalogue, &mut Effects::default());
         }
         engine
+    }
+
+    /// An engine for the log of one group (DESIGN §4): of the catalogues in it the services of other groups are none of its business.
+    #[must_use]
+    pub fn of_group(settings: Settings, group: impl Into<String>) -> Self {
+        Self { group: Some(group.into()), ..Self::new(settings, None) }
     }
 
     /// The frontier: everything before it is evaluated.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vigie_contract::catalogue::{Strictness, VantageIx};
+use vigie_contract::catalogue::VantageIx;
 use vigie_contract::record::CatalogueRecord;
 use vigie_contract::{Catalogue, Claim, ClaimId, ExclusionId, Month, RunId, ServiceId, Span, TargetId, Time, VantageId};
 
@@ -177,6 +177,12 @@ impl Engine {
         manifest: &Manifest,
         chunk: impl Fn(&str) -> Option<Vec<u8>>,
     ) -> Result<Self, Unusable> {
+        Self::new(settings, given).restored(manifest, chunk)
+    }
+
+    /// The same into an engine that was just made.
+    pub fn restored(self, manifest: &Manifest, chunk: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Self, Unusable> {
+        let settings = self.settings;
         if manifest.semantics_revision != SEMANTICS_REVISION {
             return Err(Unusable::OtherSemantics(manifest.semantics_revision));
         }
@@ -190,9 +196,9 @@ impl Engine {
             blobs.entry(blob).or_default().extend(bytes);
         }
         let head: Head = read(&blobs, "head")?;
-        let mut engine = Self::new(settings, given);
+        let mut engine = self;
         if let Some(record) = head.catalogue {
-            let catalogue = Catalogue::read(&record.text, Strictness::Replay).map_err(|_| Unusable::Damaged("head".to_owned()))?.0;
+            let catalogue = engine.read(&record.text).map_err(|_| Unusable::Damaged("head".to_owned()))?;
             engine.catalogue_record = Some(record);
             engine.adopt(catalogue, &mut super::engine::Effects::default());
         }

@@ -12,7 +12,7 @@ use vigie_contract::{Span, Time};
 
 use super::{DataDir, OpenError};
 use crate::core::snapshot::Manifest;
-use crate::live::Snapshots;
+use crate::live::{Restored, Snapshots};
 use crate::port::{Batch, SampleRow, StoreError, WindowStore, log_epoch};
 use crate::publish::Ledger;
 
@@ -28,33 +28,10 @@ pub struct SqliteStore {
     connection: Arc<Mutex<Connection>>,
 }
 
-/// A snapshot as it was read back.
-pub struct Restored {
-    /// What it consists of.
-    pub manifest: Manifest,
-    /// Its chunks.
-    pub chunks: BTreeMap<String, Vec<u8>>,
-    /// What was published when it was taken.
-    pub ledger: Ledger,
-}
-
 impl SqliteStore {
     /// The store of `dir`.
     pub fn open(dir: &DataDir) -> Result<Self, OpenError> {
         Ok(Self { connection: Arc::new(Mutex::new(dir.connect()?)) })
-    }
-
-    /// The newest snapshot of `group`, if there is one that can be read.
-    pub async fn snapshot(&self, group: &str) -> Result<Option<Restored>, StoreError> {
-        let group = group.to_owned();
-        self.work(move |connection| {
-            let mut select = connection.prepare("SELECT key, bytes FROM snapshot WHERE log_group = ?1")?;
-            let rows = select.query_map([&group], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
-            let mut chunks: BTreeMap<String, Vec<u8>> = rows.collect::<Result<_, _>>()?;
-            let head = chunks.remove(MANIFEST).and_then(|bytes| postcard::from_bytes::<(Manifest, Ledger)>(&bytes).ok());
-            Ok(head.map(|(manifest, ledger)| Restored { manifest, chunks, ledger }))
-        })
-        .await
     }
 
     /// Forgets samples that were appended before `before`, but for those within an hour of a window that holds. A thousand at a time, so
@@ -194,6 +171,18 @@ impl WindowStore for SqliteStore {
 }
 
 impl Snapshots for SqliteStore {
+    async fn load(&self, group: &str, _log_epoch: u64) -> Result<Option<Restored>, StoreError> {
+        let group = group.to_owned();
+        self.work(move |connection| {
+            let mut select = connection.prepare("SELECT key, bytes FROM snapshot WHERE log_group = ?1")?;
+            let rows = select.query_map([&group], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+            let mut chunks: BTreeMap<String, Vec<u8>> = rows.collect::<Result<_, _>>()?;
+            let head = chunks.remove(MANIFEST).and_then(|bytes| postcard::from_bytes::<(Manifest, Ledger)>(&bytes).ok());
+            Ok(head.map(|(manifest, ledger)| Restored { manifest, chunks, ledger, is_borrowed: false }))
+        })
+        .await
+    }
+
     async fn save(&self, group: &str, manifest: &Manifest, changed: BTreeMap<String, Vec<u8>>, ledger: &Ledger) -> Result<(), StoreError> {
         let group = group.to_owned();
         let head = postcard::to_stdvec(&(manifest, ledger)).map_err(|error| StoreError::Unavailable(error.into()))?;
@@ -293,33 +282,9 @@ fn put_facts(connection: &Connection, batch: &Batch) -> Result<(), StoreError> {
         Value::Object(fields) => insert(connection, table, &batch.group, fields).map_err(|cause| unfit_or_unavailable(table, cause)),
         _ => Ok(()),
     };
-    for row in &batch.claims {
-        let claim = &row.claim;
-        put(
-            "claims",
-            serde_json::json!({ "id": claim.id, "rev": claim.rev, "ver": row.ver, "service": claim.service, "tenant": claim.tenant,
-                "opened_us": claim.opened_at.us(), "state": claim.state, "resolved_us": claim.resolved_at.map(Time::us),
-                "actor": claim.actor, "reason": claim.reason, "appended_us": row.appended_at.us() }),
-        )?;
-    }
-    for row in &batch.exclusions {
-        let exclusion = &row.exclusion;
-        put(
-            "exclusions",
-            serde_json::json!({ "id": exclusion.id, "rev": exclusion.rev, "ver": row.ver, "kind": exclusion.kind,
-                "services": exclusion.services, "start_us": exclusion.start.us(), "end_us": exclusion.end.us(),
-                "announced_us": row.announced_at.map(Time::us), "state": exclusion.state, "approved_by": exclusion.approved_by,
-                "override_by": exclusion.override_by, "reason": exclusion.reason, "appended_us": row.appended_at.us() }),
-        )?;
-    }
-    for row in &batch.catalogues {
-        let catalogue = &row.catalogue;
-        put(
-            "catalogues",
-            serde_json::json!({ "rev": catalogue.rev, "ver": row.ver, "sha256": catalogue.sha256, "text": catalogue.text, "actor": catalogue.actor,
-                "reason": catalogue.reason, "override_by": catalogue.override_by, "appended_us": row.appended_at.us() }),
-        )?;
-    }
+    batch.claims.iter().try_for_each(|row| put("claims", row.columns()))?;
+    batch.exclusions.iter().try_for_each(|row| put("exclusions", row.columns()))?;
+    batch.catalogues.iter().try_for_each(|row| put("catalogues", row.columns()))?;
     for row in &batch.dead_letters {
         connection
             .prepare_cached(

@@ -16,8 +16,8 @@ use vigie_aggregator::core::version::version_number;
 use vigie_aggregator::ingest::Tokens;
 use vigie_aggregator::live::{self, Region, Start};
 use vigie_aggregator::port::{EvidenceLog, Offset};
-use vigie_aggregator::publish::Ledger;
 use vigie_aggregator::sqlite::{Access, DataDir, MOST_AHEAD, SqliteLog, SqliteStore};
+use vigie_aggregator::start;
 use vigie_aggregator::view::View;
 use vigie_contract::catalogue::{ChangeKind, Strictness};
 use vigie_contract::record::{CatalogueRecord, Record, encode};
@@ -259,27 +259,9 @@ fn settings(log: &SqliteLog) -> Settings {
 
 /// The engine as its last snapshot has it, or a new one that reads the log from its start.
 pub(crate) async fn restore(log: &SqliteLog, store: &SqliteStore) -> Result<(Engine, Start), Failure> {
+    const MEND: &str = "restore a backup into a new directory with `vigie restore`";
     let settings = settings(log);
-    let bounds = log.bounds().await?;
-    if let Some(restored) = store.snapshot(GROUP).await? {
-        let next = restored.manifest.offset + 1;
-        match Engine::restore(settings, None, &restored.manifest, |key| restored.chunks.get(key).cloned()) {
-            Ok(engine) if bounds.oldest <= next && next <= bounds.next => {
-                return Ok((engine, Start { next, ledger: restored.ledger, manifest: Some(restored.manifest) }));
-            }
-            Ok(_) => tracing::warn!("the snapshot does not fit the log: reading the log from its start"),
-            Err(error) => tracing::warn!(%error, "the snapshot cannot be used: reading the log from its start"),
-        }
-    }
-    if bounds.oldest > 0 {
-        let why = format!(
-            "the log has forgotten what lies before offset {}, and there is no snapshot that can be used: restore a backup into a new \
-             directory with `vigie restore`",
-            bounds.oldest
-        );
-        return Err(Failure::new(why));
-    }
-    Ok((Engine::new(settings, None), Start { next: 0, ledger: Ledger::default(), manifest: None }))
+    Ok(start::restore(GROUP, || Engine::new(settings, None), log, store, MEND).await?)
 }
 
 async fn housekeeping(region: &Region, log: &SqliteLog, store: &SqliteStore) {

@@ -14,6 +14,8 @@ pub use change::{Change, ChangeKind};
 pub use problem::{Note, Problem, Severity};
 pub use read::Strictness;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::calendar::Calendar;
 use crate::exclusion::ExclusionKind;
 use crate::id::{IndicatorId, ServiceId, TargetId, VantageId};
@@ -160,6 +162,11 @@ impl<T> Versions<T> {
         Self { first, later: Vec::new() }
     }
 
+    fn for_each_mut(&mut self, mut change: impl FnMut(&mut T)) {
+        change(&mut self.first);
+        self.later.iter_mut().for_each(|(_, later)| change(later));
+    }
+
     /// The first version and the later ones, whose `since` must rise.
     #[must_use]
     pub fn new(first: T, later: Vec<(Time, T)>) -> Self {
@@ -226,6 +233,14 @@ impl Target {
 }
 
 impl Need {
+    fn renumber(&mut self, places: &[ServiceIx]) {
+        match self {
+            Self::Target(_) => {}
+            Self::Service(service) => *service = places[*service],
+            Self::All(needs) | Self::Any(needs) | Self::AtLeast(_, needs) => needs.iter_mut().for_each(|need| need.renumber(places)),
+        }
+    }
+
     /// The targets and services that are named, nested expressions included.
     pub fn for_each_leaf(&self, visit: &mut impl FnMut(&Need)) {
         match self {
@@ -259,6 +274,60 @@ impl Catalogue {
             }
         }
         order
+    }
+
+    /// What breaks the rule that no service spans groups (DESIGN §4), in words.
+    #[must_use]
+    pub fn spans(&self) -> Vec<String> {
+        let mut spans = Vec::new();
+        for service in &self.services {
+            let mut foreign = |what: &str, id: &str, group: &str| {
+                if group != service.group {
+                    spans.push(format!("service {} of group {} needs {what} {id} of group {group}", service.id, service.group));
+                }
+            };
+            for need in service.needs.all() {
+                need.for_each_leaf(&mut |leaf| match leaf {
+                    Need::Target(target) => foreign("target", self.targets[*target].id.as_str(), &self.targets[*target].group),
+                    Need::Service(inner) => foreign("service", self.services[*inner].id.as_str(), &self.services[*inner].group),
+                    Need::All(_) | Need::Any(_) | Need::AtLeast(..) => {}
+                });
+            }
+        }
+        spans
+    }
+
+    /// The same with the services of `group` only. Targets all stay: anchors may be any of them. None may span groups.
+    #[must_use]
+    pub fn of_group(mut self, group: &str) -> Self {
+        let mut place = 0;
+        let places: Vec<ServiceIx> = (self.services.iter())
+            .map(|service| {
+                let is_ours = service.group == group;
+                place += usize::from(is_ours);
+                if is_ours { place - 1 } else { ServiceIx::MAX }
+            })
+            .collect();
+        self.services.retain(|service| service.group == group);
+        for service in &mut self.services {
+            service.needs.for_each_mut(|need| need.renumber(&places));
+        }
+        self
+    }
+
+    /// The groups into whose log the samples of each target go: its own, and those of the targets whose vantages it anchors.
+    #[must_use]
+    pub fn groups_of_targets(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut groups: BTreeMap<&str, BTreeSet<&str>> =
+            self.targets.iter().map(|target| (target.id.as_str(), BTreeSet::from([target.group.as_str()]))).collect();
+        for target in &self.targets {
+            for plan in target.plan.all() {
+                for anchor in plan.vantages.iter().flat_map(|vantage| self.vantages[*vantage].anchors.all()).flatten() {
+                    groups.entry(self.targets[*anchor].id.as_str()).or_default().insert(&target.group);
+                }
+            }
+        }
+        groups
     }
 }
 

@@ -14,6 +14,6 @@ mod topics;
 pub use health::{Health, Trouble};
 pub use membership::{Membership, Ownership};
 pub use producer::{Message, Placed, Producer, SendError};
-pub use reader::{Fetched, PartitionReader, ReadError};
+pub use reader::{Fetched, PartitionReader, Purpose, ReadError};
 pub use settings::{Settings, SettingsError, Topics};
 pub use topics::{Finding, TopicsError, ensure, verify};

@@ -2,6 +2,7 @@
 //!
 //! A thread fetches ahead of whoever reads, by no more than [`AHEAD`] chunks and `librdkafka`'s own queue.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -25,6 +26,15 @@ const MOST_QUEUED_KIB: &str = "16384";
 const POLL: Duration = Duration::from_millis(50);
 /// A question to the brokers is given up after this.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is read, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Every record bears its broker's time; at the end one waits for more.
+    Evidence,
+    /// Whatever is there; at the end an empty answer says so.
+    Cache,
+}
 
 /// A record as the partition holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,20 +116,21 @@ pub struct PartitionReader {
 }
 
 impl PartitionReader {
-    /// Starts the thread that reads `partition` of `topic`; it ends with the reader. Time stamps must be the brokers' if `append_time`.
-    pub fn open(settings: &Settings, topic: &str, partition: i32, append_time: bool) -> Result<Self, ReadError> {
+    /// Starts the thread that reads `partition` of `topic`; it ends with the reader.
+    pub fn open(settings: &Settings, topic: &str, partition: i32, purpose: Purpose) -> Result<Self, ReadError> {
         let health = Health::default();
         let mut config = settings.client();
         // Required by the library although no group is joined and nothing committed.
         config.set("group.id", "vigie-reader").set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
         config.set("queued.max.messages.kbytes", MOST_QUEUED_KIB).set("fetch.wait.max.ms", "100").set("fetch.error.backoff.ms", "100");
-        config.set("check.crcs", "true");
+        config.set("check.crcs", "true").set("enable.partition.eof", (purpose == Purpose::Cache).to_string());
         let consumer: BaseConsumer<Context> =
             config.create_with_context(Context(health.clone())).map_err(|error| ReadError::Unavailable(error.to_string()))?;
         let (commands, asked) = channel();
         let (fetched, chunks) = mpsc::channel(AHEAD);
-        let thread = Thread { consumer, topic: topic.to_owned(), partition, append_time, health: health.clone(), fetched };
+        let thread =
+            Thread { consumer, topic: topic.to_owned(), partition, purpose, health: health.clone(), fetched, is_at_end: Cell::new(false) };
         std::thread::Builder::new()
             .name("vigie-kafka-read".into())
             .spawn(move || thread.run(&asked))
@@ -134,8 +145,8 @@ impl PartitionReader {
         &self.health
     }
 
-    /// At most `most` records in the order of their offsets, from the first whose offset is `from` or more. Waits until there is one;
-    /// dropping the future loses nothing.
+    /// At most `most` records in the order of their offsets, from the first whose offset is `from` or more. Waits until there is one, or
+    /// for [`Purpose::Cache`] until the end is reached; dropping the future loses nothing.
     pub async fn read(&self, from: i64, most: usize) -> Result<Vec<Fetched>, ReadError> {
         let mut place = self.place.lock().await;
         if place.next != Some(from) {
@@ -151,6 +162,7 @@ impl PartitionReader {
                 continue;
             }
             match chunk.records {
+                Ok(records) if records.is_empty() => return Ok(records),
                 Ok(records) => place.rest.extend(records),
                 Err(error) => {
                     // Whoever asks again begins again.
@@ -181,9 +193,11 @@ struct Thread {
     consumer: BaseConsumer<Context>,
     topic: String,
     partition: i32,
-    append_time: bool,
+    purpose: Purpose,
     health: Health,
     fetched: mpsc::Sender<Chunk>,
+    /// Told once, when it is reached.
+    is_at_end: Cell<bool>,
 }
 
 impl Thread {
@@ -215,9 +229,9 @@ impl Thread {
                 continue;
             }
             match self.chunk(from) {
-                Ok(records) if records.is_empty() => {}
-                Ok(records) => {
-                    position = records.last().map(|last| last.offset + 1);
+                Ok(None) => {}
+                Ok(Some(records)) => {
+                    position = records.last().map(|last| last.offset + 1).or(position);
                     self.give(turn, Ok(records));
                 }
                 Err(error) => {
@@ -239,31 +253,37 @@ impl Thread {
         self.consumer.assign(&list)
     }
 
-    /// What is there, waiting a little for the first.
-    fn chunk(&self, from: i64) -> Result<Vec<Fetched>, ReadError> {
+    /// What is there, waiting a little for the first; an empty chunk is the end of what a cache holds.
+    fn chunk(&self, from: i64) -> Result<Option<Vec<Fetched>>, ReadError> {
         let mut records = Vec::new();
         let mut wait = POLL;
         while records.len() < CHUNK {
             let message = match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => message,
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.is_at_end.set(true);
+                    break;
+                }
+                // Any other comes again.
                 Some(Err(_)) if !records.is_empty() => break,
-                Some(Err(error)) => return self.failed(from, &error).map(|()| records),
+                Some(Err(error)) => return self.failed(from, &error).map(|()| None),
             };
             wait = Duration::ZERO;
             let appended_ms = match message.timestamp() {
                 Timestamp::LogAppendTime(ms) => ms,
-                Timestamp::CreateTime(ms) if !self.append_time => ms,
-                _ if !self.append_time => 0,
+                Timestamp::CreateTime(ms) if self.purpose == Purpose::Cache => ms,
+                Timestamp::NotAvailable if self.purpose == Purpose::Cache => 0,
                 _ => return Err(ReadError::ProducerTime { offset: message.offset() }),
             };
             let key = message.key().unwrap_or_default().to_vec();
             records.push(Fetched { offset: message.offset(), appended_ms, key, payload: message.payload().map(<[u8]>::to_vec) });
         }
-        if !records.is_empty() {
-            self.health.worked();
+        if records.is_empty() {
+            return Ok(self.is_at_end.take().then_some(records));
         }
-        Ok(records)
+        self.health.worked();
+        Ok(Some(records))
     }
 
     /// What passes by itself is none: `librdkafka` goes on trying.

@@ -30,6 +30,8 @@ pub use check::{CheckError, validate};
 pub use net::Source;
 pub use probe::{AdoptError, Probe, ProbeView, Settings, StartError};
 pub use secret::{Secret, SecretError, SecretSource};
+#[cfg(feature = "kafka")]
+pub use sink::KafkaSink;
 pub use sink::{Acknowledged, HttpSink, Sink, SinkError};
 pub use spool::SpoolError;
 pub use station::Unmeasurable;

@@ -1,6 +1,8 @@
 //! Where samples go: the evidence log, by whatever way.
 
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,6 +11,8 @@ use bytes::Bytes;
 use vigie_contract::Time;
 
 pub use http::HttpSink;
+#[cfg(feature = "kafka")]
+pub use kafka::KafkaSink;
 
 /// Takes samples to the evidence log.
 pub trait Sink: Send + Sync {

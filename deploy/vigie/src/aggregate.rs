@@ -38,8 +38,16 @@ const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
 /// Derive outage windows from what remote probes send, and serve them
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What is measured, from where, and what was promised
+    #[arg(long, value_name = "FILE")]
+    #[cfg_attr(feature = "kafka", arg(required_unless_present = "kafka"))]
+    #[cfg_attr(not(feature = "kafka"), arg(required = true))]
+    catalogue: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) region: RegionArgs,
+    region: RegionArgs,
+    #[cfg(feature = "kafka")]
+    #[command(flatten)]
+    cluster: Option<crate::cluster::Args>,
     /// Which token speaks for which vantage: a file with lines of `vantage token`
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
@@ -50,9 +58,6 @@ pub(crate) struct Args {
 /// What an aggregator needs.
 #[derive(clap::Args)]
 pub(crate) struct RegionArgs {
-    /// What is measured, from where, and what was promised
-    #[arg(long, value_name = "FILE")]
-    pub(crate) catalogue: PathBuf,
     /// The directory of the evidence and the windows
     #[arg(long, value_name = "DIR", default_value = "vigie-data")]
     pub(crate) data: PathBuf,
@@ -71,10 +76,14 @@ impl RegionArgs {
 }
 
 pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
+    #[cfg(feature = "kafka")]
+    if let Some(cluster) = &args.cluster {
+        return shell::run(crate::cluster::run(cluster, &args.serving, args.region.notice()));
+    }
     shell::run(async {
         let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
         let listener = shell::listen(&args.serving).await?;
-        let (watch, first) = Watch::start(&args.region.catalogue)?;
+        let (watch, first) = Watch::start(args.catalogue.as_deref().unwrap_or(Path::new("")))?;
         let stop = shell::stop_signal(args.serving.stop_on_eof)?;
         // The fold ends after the answers: what was taken with one is still folded.
         let (end_fold, fold_ends) = watch::channel(false);

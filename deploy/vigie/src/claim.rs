@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use vigie_aggregator::clock::wall_now;
+use vigie_aggregator::core::engine::Engine;
 use vigie_contract::record::Record;
 use vigie_contract::{Claim, ClaimId, ClaimState};
 
@@ -79,7 +80,10 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
 }
 
 async fn open_claim(args: &Open) -> Result<(), Failure> {
-    let desk = Desk::open(&args.appending.data).await?;
+    let has_service = |engine: &Engine| {
+        engine.catalogue().is_some_and(|catalogue| catalogue.services.iter().any(|service| service.id.as_str() == args.service))
+    };
+    let desk = Desk::open(&args.appending.place, has_service).await?;
     let opened_at = args.opened_at.as_deref().map_or_else(|| Ok(wall_now()), |text| instant("opened-at", text))?;
     if desk.engine.claims().any(|claim| claim.id.as_str() == args.id) {
         return Err(Failure::new(format!("claim {} is already open: `vigie claim accept` or `reject` decides about it", args.id)));
@@ -99,7 +103,8 @@ async fn open_claim(args: &Open) -> Result<(), Failure> {
 }
 
 async fn decide_claim(args: &Decide, state: ClaimState) -> Result<(), Failure> {
-    let desk = Desk::open(&args.appending.data).await?;
+    let has_claim = |engine: &Engine| engine.claims().any(|claim| claim.id.as_str() == args.id);
+    let desk = Desk::open(&args.appending.place, has_claim).await?;
     let known = desk.engine.claims().find(|claim| claim.id.as_str() == args.id).cloned();
     let known = known.ok_or_else(|| Failure::new(format!("there is no claim {}: `vigie claim open` records one", args.id)))?;
     let resolved_at = args.resolved_at.as_deref().map(|text| instant("resolved-at", text)).transpose()?.or(known.resolved_at);

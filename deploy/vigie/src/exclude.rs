@@ -89,11 +89,10 @@ fn known(desk: &Desk, id: &str) -> Option<Exclusion> {
 }
 
 async fn approve(args: &Approve) -> Result<(), Failure> {
-    let desk = Desk::open(&args.appending.data).await?;
     let kind = ExclusionKind::ALL.into_iter().find(|kind| kind.as_str() == args.kind);
-    let exclusion = Exclusion {
+    let mut exclusion = Exclusion {
         id: ExclusionId::from(args.id.as_str()),
-        rev: known(&desk, &args.id).map_or(1, |known| known.rev + 1),
+        rev: 1,
         kind: kind.ok_or_else(|| Failure::new(format!("there is no kind `{}`", args.kind)))?,
         services: args.services.iter().map(|service| ServiceId::from(service.as_str())).collect(),
         start: instant("start", &args.start)?,
@@ -104,20 +103,47 @@ async fn approve(args: &Approve) -> Result<(), Failure> {
         approved_by: Some(args.approved_by.clone()),
         reason: Some(args.reason.clone()),
     };
-    let mut notes = services_above(&desk, &exclusion.services);
-    notes.extend(not_allowed(&desk, &exclusion));
-    notes.extend(too_late(&exclusion));
-    let record = Record::Exclusion(exclusion);
-    check(&record)?;
-    desk.append(&record, &notes, args.appending.yes).await.map(|_| ())
+    let desks = Desk::open_all(&args.appending.place).await?;
+    let mut parts = Vec::new();
+    let is_one = desks.len() == 1;
+    for desk in desks {
+        exclusion.rev = known(&desk, &args.id).map_or(1, |known| known.rev + 1);
+        // Each group is told of its own services; one that nobody has is told to the only group, which says so.
+        let services = if is_one { exclusion.services.clone() } else { services_of(&desk, &exclusion.services) };
+        if !services.is_empty() {
+            parts.push((desk, Exclusion { services, ..exclusion.clone() }));
+        }
+    }
+    let has = |service: &ServiceId| parts.iter().any(|(_, part)| part.services.contains(service));
+    if let Some(unknown) = exclusion.services.iter().find(|service| !has(service)) {
+        return Err(Failure::new(format!("no group has a service `{unknown}`")));
+    }
+    for (desk, exclusion) in parts {
+        let mut notes = services_above(&desk, &exclusion.services);
+        notes.extend(not_allowed(&desk, &exclusion));
+        notes.extend(too_late(&exclusion));
+        let record = Record::Exclusion(exclusion);
+        check(&record)?;
+        desk.append(&record, &notes, args.appending.yes).await?;
+    }
+    Ok(())
+}
+
+fn services_of(desk: &Desk, named: &[ServiceId]) -> Vec<ServiceId> {
+    let Some(catalogue) = desk.engine.catalogue() else { return Vec::new() };
+    named.iter().filter(|id| catalogue.services.iter().any(|service| service.id == **id)).cloned().collect()
 }
 
 async fn withdraw(args: &Withdraw) -> Result<(), Failure> {
-    let desk = Desk::open(&args.appending.data).await?;
-    let known = known(&desk, &args.id).ok_or_else(|| Failure::new(format!("there is no exclusion {}", args.id)))?;
-    let (approved_by, reason) = (Some(args.approved_by.clone()), Some(args.reason.clone()));
-    let record = Record::Exclusion(Exclusion { rev: known.rev + 1, state: "withdrawn".to_owned(), approved_by, reason, ..known });
-    desk.append(&record, &[], args.appending.yes).await.map(|_| ())
+    let mut is_known = false;
+    for desk in Desk::open_all(&args.appending.place).await? {
+        let Some(known) = known(&desk, &args.id) else { continue };
+        is_known = true;
+        let (approved_by, reason) = (Some(args.approved_by.clone()), Some(args.reason.clone()));
+        let record = Record::Exclusion(Exclusion { rev: known.rev + 1, state: "withdrawn".to_owned(), approved_by, reason, ..known });
+        desk.append(&record, &[], args.appending.yes).await?;
+    }
+    if is_known { Ok(()) } else { Err(Failure::new(format!("there is no exclusion {}", args.id))) }
 }
 
 /// The services that need an excluded one and were not named: their time still counts.

@@ -1,18 +1,15 @@
 //! Facts that people append: shown with what they change, asked about, and then put into the log (SPEC §1).
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use vigie_aggregator::clock::wall_now;
 use vigie_aggregator::core::engine::Engine;
 use vigie_aggregator::core::line::{AccountLine, WindowLine};
 use vigie_aggregator::port::{EvidenceLog, Offset};
-use vigie_aggregator::sqlite::{Access, DataDir, SqliteLog, SqliteStore};
 use vigie_contract::record::{Record, decode, decode_appended, encode};
 use vigie_contract::{Span, Time};
 
-use crate::aggregate::restore;
+use crate::place::{Log, Opened, Place};
 use crate::shell::Failure;
 
 /// How many records are read at a time to catch up with the log.
@@ -21,41 +18,48 @@ const MOST_READ: usize = 4_096;
 /// What every command that appends a fact takes.
 #[derive(clap::Args)]
 pub(crate) struct Appending {
-    /// The data directory of the region
-    #[arg(long, value_name = "DIR", default_value = "vigie-data")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Do not ask: for scripts
     #[arg(long)]
     pub(crate) yes: bool,
 }
 
-/// A region's log, and the engine as it stands at the log's end.
+/// The log of a group, and the engine as it stands at the log's end.
 pub(crate) struct Desk {
+    pub(crate) group: String,
     pub(crate) engine: Engine,
-    log: Arc<SqliteLog>,
+    log: Log,
     next: Offset,
-    _dir: DataDir,
 }
 
 impl Desk {
-    /// Reads the region in `data` up to the end of its log.
-    pub(crate) async fn open(data: &Path) -> Result<Self, Failure> {
-        let dir = DataDir::open(data, Access::Join)?;
-        let (log, store) = (Arc::new(SqliteLog::open(&dir)?), SqliteStore::open(&dir)?);
-        let (mut engine, start) = restore(&log, &store).await?;
-        let end = log.bounds().await?.next;
-        let mut next = start.next;
-        while next < end {
-            for logged in log.read(next, MOST_READ).await? {
-                next = logged.offset + 1;
-                if let Ok(decoded) = decode_appended(&logged.bytes, logged.appended_at) {
-                    engine.step(logged.offset, logged.appended_at, decoded.record);
+    /// Reads the logs of all groups up to their ends.
+    pub(crate) async fn open_all(place: &Place) -> Result<Vec<Self>, Failure> {
+        let mut desks = Vec::new();
+        for Opened { group, log, mut engine, start } in place.open().await? {
+            let end = log.bounds().await?.next;
+            let mut next = start.next;
+            while next < end {
+                for logged in log.read(next, MOST_READ).await? {
+                    next = logged.offset + 1;
+                    if let Ok(decoded) = decode_appended(&logged.bytes, logged.appended_at) {
+                        engine.step(logged.offset, logged.appended_at, decoded.record);
+                    }
                 }
             }
+            // Time has passed since the last record: what the fact changes is shown as of now.
+            engine.step(next, wall_now(), Ok(Record::Tick));
+            desks.push(Self { group, engine, log, next });
         }
-        // Time has passed since the last record: what the fact changes is shown as of now.
-        engine.step(next, wall_now(), Ok(Record::Tick));
-        Ok(Self { engine, log, next, _dir: dir })
+        Ok(desks)
+    }
+
+    /// The one whose group has what `is_wanted` looks for; the first if none has, which then says what is missing.
+    pub(crate) async fn open(place: &Place, is_wanted: impl Fn(&Engine) -> bool) -> Result<Self, Failure> {
+        let mut desks = Self::open_all(place).await?;
+        let at = desks.iter().position(|desk| is_wanted(&desk.engine)).unwrap_or(0);
+        if desks.is_empty() { Err(Failure::new("there is no group")) } else { Ok(desks.swap_remove(at)) }
     }
 
     /// Shows what `record` changes, asks, and appends it. False if the answer was no.
@@ -210,6 +214,7 @@ pub(crate) fn check(record: &Record<'_>) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use vigie_aggregator::sqlite::{Access, DataDir, SqliteLog};
     use vigie_contract::record::CatalogueRecord;
     use vigie_contract::{Claim, ClaimState};
 
@@ -234,8 +239,9 @@ mod tests {
             let open = claim(1, ClaimState::Received);
             let records = [Record::Catalogue(catalogue), open].map(|record| encode(&record, None, None).into_bytes());
             log.append(&records).await.unwrap();
-            let (first, second, third) =
-                (Desk::open(place.path()).await.unwrap(), Desk::open(place.path()).await.unwrap(), Desk::open(place.path()).await.unwrap());
+            let region = Place::directory(place.path());
+            let open = async || Desk::open(&region, |_| true).await.unwrap();
+            let (first, second, third) = (open().await, open().await, open().await);
             assert!(first.append(&claim(2, ClaimState::Accepted), &[], true).await.unwrap());
             let told = second.append(&claim(2, ClaimState::Rejected), &[], true).await.unwrap_err().to_string();
             assert!(told.contains("somebody else has decided about claim T-1"), "{told}");

@@ -5,6 +5,8 @@ mod catalogue_file;
 mod catalogue_watch;
 mod check;
 mod claim;
+#[cfg(feature = "kafka")]
+mod cluster;
 mod demo;
 mod draw;
 mod evidence;
@@ -12,11 +14,18 @@ mod exclude;
 mod explain;
 mod fact;
 mod manual;
+mod place;
 mod probe;
+#[cfg(feature = "kafka")]
+mod publish;
 mod replay;
 mod run;
+#[cfg(feature = "kafka")]
+mod schema;
 mod shell;
 mod store;
+#[cfg(feature = "kafka")]
+mod topics;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -41,6 +50,12 @@ enum Command {
     Aggregate(aggregate::Args),
     Windows(store::Windows),
     Report(store::Report),
+    #[cfg(feature = "kafka")]
+    Topics(topics::Args),
+    #[cfg(feature = "kafka")]
+    Schema(schema::Args),
+    #[cfg(feature = "kafka")]
+    Publish(publish::Args),
     Claim(claim::Args),
     Exclude(exclude::Args),
     Check(check::Args),
@@ -62,6 +77,12 @@ fn main() -> ExitCode {
         Command::Aggregate(args) => aggregate::run(&args),
         Command::Windows(args) => store::windows(&args),
         Command::Report(args) => store::report(&args),
+        #[cfg(feature = "kafka")]
+        Command::Topics(args) => topics::run(&args),
+        #[cfg(feature = "kafka")]
+        Command::Schema(args) => schema::run(&args),
+        #[cfg(feature = "kafka")]
+        Command::Publish(args) => publish::run(&args),
         Command::Claim(args) => claim::run(&args),
         Command::Exclude(args) => exclude::run(&args),
         Command::Backup(args) => store::backup(&args),

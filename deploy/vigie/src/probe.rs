@@ -29,9 +29,15 @@ pub(crate) struct Args {
     vantage: String,
     #[command(flatten)]
     measuring: Measuring,
-    /// The aggregator: http://host:port
+    /// The aggregator: http://host:port, or https:// through a proxy that ends TLS
     #[arg(long, value_name = "URL")]
-    aggregator: String,
+    #[cfg_attr(feature = "kafka", arg(required_unless_present = "kafka"))]
+    #[cfg_attr(not(feature = "kafka"), arg(required = true))]
+    aggregator: Option<String>,
+    /// Instead of an aggregator: straight into Kafka, whose settings are in this file, TOML
+    #[cfg(feature = "kafka")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["aggregator", "token_file", "ca"])]
+    kafka: Option<PathBuf>,
     /// A file with the token that speaks for this vantage; without it, the environment variable `VIGIE_TOKEN`
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -58,29 +64,91 @@ pub(crate) struct Measuring {
 
 pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
     shell::run(async {
-        let token = match &args.token_file {
-            Some(path) => SecretSource::File(path.clone()),
-            None => SecretSource::Env("VIGIE_TOKEN".to_owned()),
-        };
-        let sink = Arc::new(HttpSink::new(&args.aggregator, &token.read()?, args.ca.as_deref())?);
+        let way = Way::of(args)?;
         let listener = shell::listen(&args.serving).await?;
         let (mut watch, first) = Watch::start(&args.catalogue)?;
         let stop = shell::stop_signal(args.serving.stop_on_eof)?;
-        let probe = start(settings(&args.vantage, &args.measuring, &first.catalogue)?, &first.catalogue, sink).await?;
+        way.route(&first.catalogue)?;
+        let probe = start(settings(&args.vantage, &args.measuring, &first.catalogue)?, &first.catalogue, way.sink()).await?;
         tracing::info!("http://{} answers", listener.local_addr()?);
         let following = async {
             loop {
                 let read = watch.changed(|| probe.note_refused_reload()).await;
-                adopt(&probe, read.catalogue).await;
+                match way.route(&read.catalogue) {
+                    Ok(()) => adopt(&probe, read.catalogue).await,
+                    Err(failure) => {
+                        tracing::error!(%failure, "the new catalogue is not measured by: nothing changes");
+                        probe.note_refused_reload();
+                    }
+                }
             }
         };
         tokio::select! {
-            served = shell::serve(listener, router(probe.view()), stop) => served?,
+            served = shell::serve(listener, router(probe.view(), way.clone()), stop) => served?,
             () = following => {}
         }
         probe.stop().await;
         Ok(())
     })
+}
+
+/// The way to the log.
+#[derive(Clone)]
+enum Way {
+    Aggregator(Arc<HttpSink>),
+    #[cfg(feature = "kafka")]
+    Kafka(Arc<vigie_probe::KafkaSink>),
+}
+
+impl Way {
+    fn of(args: &Args) -> Result<Self, Failure> {
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &args.kafka {
+            return Ok(Self::Kafka(Arc::new(vigie_probe::KafkaSink::new(&vigie_kafka::Settings::read(kafka)?)?)));
+        }
+        let token = match &args.token_file {
+            Some(path) => SecretSource::File(path.clone()),
+            None => SecretSource::Env("VIGIE_TOKEN".to_owned()),
+        };
+        let url = args.aggregator.as_deref().unwrap_or_default();
+        Ok(Self::Aggregator(Arc::new(HttpSink::new(url, &token.read()?, args.ca.as_deref())?)))
+    }
+
+    fn sink(&self) -> Arc<dyn Sink> {
+        match self {
+            Self::Aggregator(sink) => Arc::clone(sink) as Arc<dyn Sink>,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(sink) => Arc::clone(sink) as Arc<dyn Sink>,
+        }
+    }
+
+    /// Sends samples as `catalogue` says from now on.
+    fn route(&self, catalogue: &Catalogue) -> Result<(), Failure> {
+        match self {
+            // An aggregator knows by itself.
+            Self::Aggregator(_) => Ok(()),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(sink) => sink.route(catalogue).map_err(Failure::new),
+        }
+    }
+
+    /// What a person must mend, if it is known.
+    fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Aggregator(_) => None,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(sink) => sink.trouble().map(|(trouble, reason)| format!("kafka {}: {reason}", trouble.as_str())),
+        }
+    }
+
+    /// Metrics of its own.
+    fn metrics(&self) -> String {
+        match self {
+            Self::Aggregator(_) => String::new(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(sink) => crate::cluster::kafka_metrics(&[("producer", sink.trouble())]),
+        }
+    }
 }
 
 /// How a probe at `vantage` of `catalogue` measures.
@@ -143,7 +211,8 @@ fn source(addresses: &[IpAddr]) -> Result<Source, Failure> {
     Ok(source)
 }
 
-fn router(view: ProbeView) -> Router {
+fn router(view: ProbeView, way: Way) -> Router {
+    let way_of_metrics = way.clone();
     let ready = view.clone();
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -152,9 +221,15 @@ fn router(view: ProbeView) -> Router {
             get(move || async move {
                 match ready.readiness() {
                     Ok(()) => "ready\n".into_response(),
-                    Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+                    Err(why) => {
+                        let trouble = way.trouble().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+                        (StatusCode::SERVICE_UNAVAILABLE, format!("{why}{trouble}\n")).into_response()
+                    }
                 }
             }),
         )
-        .route("/metrics", get(move || async move { ([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], view.metrics()) }))
+        .route(
+            "/metrics",
+            get(move || async move { ([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], view.metrics() + &way_of_metrics.metrics()) }),
+        )
 }

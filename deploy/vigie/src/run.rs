@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +22,9 @@ use crate::shell::{self, Failure, Serving};
 /// Supervise a region from this machine: probe, aggregator, metrics, API and page in one process
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What is measured, from where, and what was promised
+    #[arg(long, value_name = "FILE")]
+    catalogue: PathBuf,
     #[command(flatten)]
     region: RegionArgs,
     /// Which of the catalogue's vantages this machine is; not needed if there is only one
@@ -30,7 +34,7 @@ pub(crate) struct Args {
     measuring: Measuring,
     /// Which token speaks for which other vantage, if remote probes send samples: a file with lines of `vantage token`
     #[arg(long, value_name = "FILE")]
-    tokens: Option<std::path::PathBuf>,
+    tokens: Option<PathBuf>,
     #[command(flatten)]
     serving: Serving,
 }
@@ -39,7 +43,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
     shell::run(async {
         let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
         let listener = shell::listen(&args.serving).await?;
-        let (watch, first) = Watch::start(&args.region.catalogue)?;
+        let (watch, first) = Watch::start(&args.catalogue)?;
         let vantages: Vec<&str> = first.catalogue.vantages.iter().map(|vantage| vantage.id.as_str()).collect();
         let vantage = match (args.vantage.as_deref(), vantages.as_slice()) {
             (Some(vantage), _) => vantage,

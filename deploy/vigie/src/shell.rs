@@ -28,7 +28,7 @@ const SLOWEST_HEAD: Duration = Duration::from_secs(30);
 /// A pause when no connection can be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Once it was told to stop, a program waits so long for what is under way.
-const FAREWELL: Duration = Duration::from_secs(3);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Why a program does not start or cannot go on: one line for people, and how to mend it.
 #[derive(Debug)]

@@ -1,0 +1,449 @@
+//! The production side of `vigie aggregate` (DESIGN §4): partitions by a consumer group, one fold for each that is ours, effects into
+//! ClickHouse and topics.
+//!
+//! Whatever Kafka or ClickHouse do, this program goes on: it tries again, shows nothing as well, and says why. It ends when it is told
+//! to, when another process bears its name, or when going on would corrupt what is published.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use vigie_aggregator::api::Api;
+use vigie_aggregator::clickhouse::{self, ClickHouseStore};
+use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings as EngineSettings};
+use vigie_aggregator::ingest::Tokens;
+use vigie_aggregator::kafka::{KafkaLog, KafkaSnapshots};
+use vigie_aggregator::start;
+use vigie_aggregator::{kafka::Outbox, live, live::Region};
+use vigie_contract::metric::{Exposition, Kind, Metric};
+use vigie_kafka::{Finding, Health, Membership, Ownership, Producer, Settings, Trouble, verify};
+
+use crate::place::{Log, Opened};
+use crate::shell::{self, Failure, Serving};
+
+/// What to do when neither log nor snapshot has the beginning.
+const MEND: &str = "give --archive the directory in which the log is archived";
+/// Who reads only, and keeps no snapshots.
+const READER: &str = "";
+/// A pause between attempts at what does not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+const TROUBLE: Metric = Metric {
+    name: "vigie_kafka_trouble",
+    help: "1 while this client of Kafka does not work for this reason; what Kafka says is in the log and on /readyz.",
+    kind: Kind::Gauge,
+    labels: &["client", "trouble"],
+};
+const OWNED: Metric = Metric {
+    name: "vigie_group_owned",
+    help: "1 if this process folds the log of the group, 0 if another member of its deployment does, or nobody yet.",
+    kind: Kind::Gauge,
+    labels: &["group"],
+};
+
+/// What a member of a deployment needs.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Args {
+    /// Instead of a catalogue and a data directory: the settings of Kafka, TOML. `vigie publish` puts a catalogue in force
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["catalogue", "data", "tokens"], requires = "clickhouse")]
+    kafka: PathBuf,
+    /// The settings of ClickHouse, TOML
+    #[arg(long, value_name = "FILE", required = false)]
+    clickhouse: PathBuf,
+    /// The consumer group whose members share the logs; a second deployment under another name writes the same bytes
+    #[arg(long, value_name = "NAME", default_value = "vigie")]
+    deployment: String,
+    /// The name of this process among the members, the same after a restart; the host's without it
+    #[arg(long, value_name = "NAME")]
+    member: Option<String>,
+}
+
+/// The engine of one group's log.
+fn engine(settings: &Settings, group: &str) -> Engine {
+    Engine::of_group(EngineSettings { log_epoch: settings.log_epoch, retain: Retain::Horizon, pace: Pace::Live }, group)
+}
+
+/// Every group's log, for commands that read it and append a fact.
+pub(crate) async fn open(settings: &Path) -> Result<Vec<Opened>, Failure> {
+    let settings = Settings::read(settings)?;
+    refuse(&verify(&settings).await?)?;
+    let producer = Arc::new(Producer::new(&settings)?);
+    let snapshots = KafkaSnapshots::new(&settings, Arc::clone(&producer), READER);
+    let mut opened = Vec::new();
+    for (partition, group) in (0..).zip(&settings.groups) {
+        let log = KafkaLog::open(&settings, partition, Arc::clone(&producer), None)?;
+        let (engine, start) = start::restore(group, || engine(&settings, group), &log, &snapshots, MEND).await?;
+        opened.push(Opened { group: group.clone(), log: Log::Kafka(Box::new(log)), engine, start });
+    }
+    Ok(opened)
+}
+
+/// What would corrupt something ends the program; the rest is told.
+fn refuse(findings: &[Finding]) -> Result<(), Failure> {
+    for finding in findings.iter().filter(|finding| !finding.is_fatal) {
+        tracing::warn!(topic = finding.topic, "{}", finding.problem);
+    }
+    let fatal: Vec<String> =
+        findings.iter().filter(|finding| finding.is_fatal).map(|finding| format!("topic {} {}", finding.topic, finding.problem)).collect();
+    if fatal.is_empty() { Ok(()) } else { Err(Failure::new(fatal.join("\n  "))) }
+}
+
+/// The metrics of clients of Kafka.
+pub(crate) fn kafka_metrics(clients: &[(&str, Option<(Trouble, String)>)]) -> String {
+    let mut out = Exposition::default();
+    for (client, trouble) in clients {
+        for kind in Trouble::ALL {
+            let is = trouble.as_ref().is_some_and(|(trouble, _)| *trouble == kind);
+            out.put(&TROUBLE, &[client, kind.as_str()], f64::from(u8::from(is)));
+        }
+    }
+    out.into_text()
+}
+
+/// Folds what the deployment gives to this member, until it is told to stop.
+pub(crate) async fn run(args: &Args, serving: &Serving, notice: Option<String>) -> Result<(), Failure> {
+    let settings = Settings::read(&args.kafka)?;
+    let store = clickhouse::Settings::read(&args.clickhouse)?;
+    let member = match &args.member {
+        Some(member) => member.clone(),
+        None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
+    };
+    let listener = shell::listen(serving).await?;
+    let stop = shell::stop_signal(serving.stop_on_eof)?;
+    let producer = Arc::new(Producer::new(&settings)?);
+    let shown = Arc::new(Shown::new(&settings, producer.health().clone()));
+    tracing::info!("http://{} answers", listener.local_addr()?);
+    let folding = async {
+        let Some(()) = ready(&settings, &store, &shown, stop.clone()).await? else { return Ok(()) };
+        let membership = Arc::new(Membership::join(&settings, &args.deployment, &member)?);
+        shown.watch("group", membership.health().clone());
+        let cluster = Cluster {
+            snapshots: KafkaSnapshots::new(&settings, Arc::clone(&producer), &args.deployment),
+            store: Outbox::new(Arc::new(ClickHouseStore::new(&store)), &settings, Arc::clone(&producer), &args.deployment),
+            settings,
+            producer,
+            membership,
+            shown: Arc::clone(&shown),
+            notice,
+            stop: stop.clone(),
+        };
+        Arc::new(cluster).share().await
+    };
+    tokio::select! {
+        served = shell::serve(listener, shown.router(), stop.clone()) => {
+            served?;
+            Ok(())
+        }
+        ended = folding => ended,
+    }
+}
+
+/// Waits until topics and tables can be looked at, and are as they must be; `None` if we are told to stop.
+async fn ready(
+    settings: &Settings,
+    store: &clickhouse::Settings,
+    shown: &Shown,
+    stop: watch::Receiver<bool>,
+) -> Result<Option<()>, Failure> {
+    let look = async {
+        loop {
+            match verify(settings).await {
+                Ok(findings) => break refuse(&findings)?,
+                Err(error) => shown.wait_for(&error.to_string()),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        loop {
+            match clickhouse::check(store).await {
+                Ok(mismatches) if mismatches.is_empty() => break,
+                Ok(mismatches) => {
+                    let list: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
+                    return Err(Failure::new(format!("the tables are not as they must be:\n  {}", list.join("\n  "))));
+                }
+                Err(error) => shown.wait_for(&format!("ClickHouse does not answer: {error}")),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(Some(()))
+    };
+    tokio::select! {
+        looked = look => looked,
+        () = shell::stopped(stop) => Ok(None),
+    }
+}
+
+/// What the folds of this process share.
+struct Cluster {
+    settings: Settings,
+    producer: Arc<Producer>,
+    membership: Arc<Membership>,
+    snapshots: KafkaSnapshots,
+    store: Outbox<ClickHouseStore>,
+    shown: Arc<Shown>,
+    notice: Option<String>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Cluster {
+    /// Starts a fold for each partition that comes to us, and ends it when it goes.
+    async fn share(self: Arc<Self>) -> Result<(), Failure> {
+        let mut owned = self.membership.owned();
+        let mut stop = self.stop.clone();
+        let mut folds: BTreeMap<i32, watch::Sender<bool>> = BTreeMap::new();
+        let mut running = JoinSet::new();
+        loop {
+            let ownership = owned.borrow_and_update().clone();
+            let ours = match ownership {
+                Ownership::Fenced(why) => {
+                    return Err(Failure::new(format!("another process has our name in the group, give each its own --member: {why}")));
+                }
+                Ownership::Joining => BTreeSet::new(),
+                Ownership::Owns(ours) => ours,
+            };
+            folds.retain(|partition, end| {
+                let stays = ours.contains(partition);
+                if !stays {
+                    end.send_replace(true);
+                }
+                stays
+            });
+            for partition in ours {
+                folds.entry(partition).or_insert_with(|| {
+                    let (end, ends) = watch::channel(false);
+                    running.spawn(Arc::clone(&self).fold(partition, ends));
+                    end
+                });
+            }
+            self.shown.joined(&ownership_words(folds.len()));
+            tokio::select! {
+                changed = owned.changed() => changed?,
+                Some(ended) = running.join_next() => ended??,
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        for end in folds.values() {
+            end.send_replace(true);
+        }
+        while let Some(ended) = running.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+
+    /// Folds one group's log until `ends`.
+    async fn fold(self: Arc<Self>, partition: i32, ends: watch::Receiver<bool>) -> Result<(), Failure> {
+        let Some(group) = self.settings.groups.get(partition as usize).cloned() else { return Ok(()) };
+        let _hold = self.membership.hold(partition);
+        let log = Arc::new(KafkaLog::open(&self.settings, partition, Arc::clone(&self.producer), Some(Arc::clone(&self.membership)))?);
+        let new = || engine(&self.settings, &group);
+        let region = Region::new(group.clone(), new());
+        let api = Api::new(Arc::clone(&region), Arc::clone(&log), Tokens::default(), self.notice.clone(), self.stop.clone());
+        self.shown.show(&group, api.router(), log.health().clone());
+        let store = Production { store: &self.store, snapshots: &self.snapshots };
+        let folding = async {
+            let (engine, start) = loop {
+                match start::restore(&group, new, &*log, &self.snapshots, MEND).await {
+                    Ok(begun) => break begun,
+                    Err(error @ start::StartError::Forgotten { .. }) => return Err(error.into()),
+                    Err(error) => tracing::warn!(group, error = %live::source_chain(&error), "cannot begin yet"),
+                }
+                tokio::time::sleep(PAUSE).await;
+            };
+            tracing::info!(group, from = start.next, "folding");
+            region.replace(engine);
+            Ok(live::run(&region, &*log, &store, start, ends.clone()).await?)
+        };
+        let ended = tokio::select! {
+            ended = folding => ended,
+            // Not begun yet, perhaps; a fold that runs ends by itself.
+            () = async { shell::stopped(ends.clone()).await; tokio::time::sleep(shell::FAREWELL).await } => Ok(()),
+        };
+        self.shown.hide(&group);
+        ended
+    }
+}
+
+fn ownership_words(folds: usize) -> String {
+    if folds == 0 {
+        "standby: other members of the deployment fold all groups".to_owned()
+    } else {
+        format!("{folds} groups are folded here")
+    }
+}
+
+/// Windows and snapshots go to different places.
+struct Production<'a> {
+    store: &'a Outbox<ClickHouseStore>,
+    snapshots: &'a KafkaSnapshots,
+}
+
+mod production {
+    use std::collections::BTreeMap;
+
+    use vigie_aggregator::core::snapshot::Manifest;
+    use vigie_aggregator::live::{Restored, Snapshots};
+    use vigie_aggregator::port::{Batch, StoreError, WindowStore};
+    use vigie_aggregator::publish::Ledger;
+
+    use super::Production;
+
+    impl WindowStore for Production<'_> {
+        async fn highest(&self, group: &str) -> Result<Option<u64>, StoreError> {
+            self.store.highest(group).await
+        }
+
+        async fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+            self.store.apply(batch).await
+        }
+    }
+
+    impl Snapshots for Production<'_> {
+        async fn load(&self, group: &str, log_epoch: u64) -> Result<Option<Restored>, StoreError> {
+            self.snapshots.load(group, log_epoch).await
+        }
+
+        async fn save(
+            &self,
+            group: &str,
+            manifest: &Manifest,
+            changed: BTreeMap<String, Vec<u8>>,
+            ledger: &Ledger,
+        ) -> Result<(), StoreError> {
+            self.snapshots.save(group, manifest, changed, ledger).await
+        }
+    }
+}
+
+/// What this process answers: the page and API of each group that it folds, those of the first at the root.
+struct Shown {
+    groups: Vec<String>,
+    state: RwLock<ShownState>,
+}
+
+#[derive(Default)]
+struct ShownState {
+    routers: BTreeMap<String, Router>,
+    healths: BTreeMap<String, Health>,
+    waits_for: String,
+}
+
+impl Shown {
+    fn new(settings: &Settings, producer: Health) -> Self {
+        let state = ShownState { healths: BTreeMap::from([("producer".to_owned(), producer)]), ..ShownState::default() };
+        Self { groups: settings.groups.clone(), state: RwLock::new(ShownState { waits_for: "starting".to_owned(), ..state }) }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut ShownState)) {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn wait_for(&self, why: &str) {
+        tracing::warn!("{why}");
+        self.joined(why);
+    }
+
+    fn joined(&self, words: &str) {
+        self.change(|state| words.clone_into(&mut state.waits_for));
+    }
+
+    fn watch(&self, client: &str, health: Health) {
+        self.change(|state| drop(state.healths.insert(client.to_owned(), health)));
+    }
+
+    fn show(&self, group: &str, router: Router, health: Health) {
+        self.change(|state| {
+            state.routers.insert(group.to_owned(), router);
+            state.healths.insert(format!("log {group}"), health);
+        });
+    }
+
+    fn hide(&self, group: &str) {
+        self.change(|state| {
+            state.routers.remove(group);
+            state.healths.remove(&format!("log {group}"));
+        });
+    }
+
+    fn router(self: &Arc<Self>) -> Router {
+        let (shown, ready, metrics) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
+        Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(move |request: Request| async move { ready.readyz(request).await }))
+            .route("/metrics", get(move |request: Request| async move { metrics.metrics(request).await }))
+            .fallback(move |request: Request| async move { shown.answer(request).await })
+    }
+
+    /// The router that a path is for, and the path as it knows it: `/groups/NAME/…` is the group's, anything else the first group's.
+    fn route(&self, uri: &Uri) -> Option<(Router, String)> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        if let Some((group, rest)) = path.strip_prefix("/groups/").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+            return Some((state.routers.get(group)?.clone(), format!("/{rest}")));
+        }
+        let first = self.groups.iter().find_map(|group| state.routers.get(group))?;
+        Some((first.clone(), path.to_owned()))
+    }
+
+    async fn answer(&self, mut request: Request) -> Response {
+        let Some((router, path)) = self.route(request.uri()) else { return self.standby() };
+        if let Ok(uri) = path.parse() {
+            *request.uri_mut() = uri;
+        }
+        match TowerToHyperService::new(router).call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    fn standby(&self) -> Response {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", state.waits_for)).into_response()
+    }
+
+    fn troubles(&self) -> Vec<(String, Option<(Trouble, String)>)> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.healths.iter().map(|(client, health)| (client.clone(), health.trouble())).collect()
+    }
+
+    /// What a group's own answer says; with what Kafka says, where it is in trouble.
+    async fn readyz(&self, request: Request) -> Response {
+        let troubles = self.troubles().into_iter().filter_map(|(client, trouble)| Some((client, trouble?)));
+        let words: Vec<String> =
+            troubles.map(|(client, (trouble, reason))| format!("kafka {client}: {}: {reason}\n", trouble.as_str())).collect();
+        let answer = self.answer(request).await;
+        if words.is_empty() || answer.status() == StatusCode::OK {
+            return answer;
+        }
+        let own = axum::body::to_bytes(answer.into_body(), 65_536).await.unwrap_or_default();
+        (StatusCode::SERVICE_UNAVAILABLE, String::from_utf8_lossy(&own).into_owned() + &words.concat()).into_response()
+    }
+
+    async fn metrics(&self, request: Request) -> Response {
+        let troubles = self.troubles();
+        let clients: Vec<_> = troubles.iter().map(|(client, trouble)| (client.as_str(), trouble.clone())).collect();
+        let mut text = kafka_metrics(&clients);
+        let mut out = Exposition::default();
+        for group in &self.groups {
+            let is_owned = self.state.read().unwrap_or_else(PoisonError::into_inner).routers.contains_key(group);
+            out.put(&OWNED, &[group], f64::from(u8::from(is_owned)));
+        }
+        text.push_str(&out.into_text());
+        if self.route(request.uri()).is_some() {
+            let answer = self.answer(request).await;
+            let own = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap_or_default();
+            text.insert_str(0, &String::from_utf8_lossy(&own));
+        }
+        ([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], text).into_response()
+    }
+}

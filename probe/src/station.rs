@@ -40,6 +40,8 @@ const RESERVED_DESCRIPTORS: u64 = 256;
 
 /// What the schedule is told.
 pub(crate) enum Command {
+    /// Make the checks of this catalogue, for when it is adopted; whether they can be, is answered.
+    Prepare(Arc<Catalogue>, oneshot::Sender<Result<(), Vec<Unmeasurable>>>),
     /// Measure by this catalogue from now on; whether it can be, is answered.
     Adopt(Arc<Catalogue>, oneshot::Sender<Result<usize, Vec<Unmeasurable>>>),
     /// Begin nothing any more; what is in flight becomes `void`.
@@ -128,6 +130,7 @@ impl Station {
         let mut catalogue: Option<Arc<Catalogue>> = None;
         let mut until: Option<Time> = None;
         let mut watched: Vec<Rc<Watched>> = Vec::new();
+        let mut prepared: Vec<Rc<Watched>> = Vec::new();
         let mut due: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
         let mut next_inspection = now();
         loop {
@@ -142,7 +145,7 @@ impl Station {
             if let Some(boundary) = until.filter(|until| wall >= *until)
                 && let Some(catalogue) = &catalogue
             {
-                match self.build(catalogue, &watched, boundary) {
+                match self.build(catalogue, [&watched, &[]], boundary) {
                     Ok((next, end)) => {
                         self.switch(&mut watched, &mut due, next, boundary - Span::from_us(1));
                         until = end;
@@ -163,9 +166,13 @@ impl Station {
                 () = tokio::time::sleep_until(next.into()) => continue,
             };
             match command {
+                Some(Command::Prepare(new, answer)) => {
+                    let built = self.build(&new, [&watched, &[]], self.clock.wall(now()));
+                    let _ = answer.send(built.map(|(next, _)| prepared = next));
+                }
                 Some(Command::Adopt(new, answer)) => {
                     let wall = self.clock.wall(now());
-                    let built = self.build(&new, &watched, wall);
+                    let built = self.build(&new, [&watched, &std::mem::take(&mut prepared)], wall);
                     let said = built.map(|(next, end)| {
                         self.switch(&mut watched, &mut due, next, wall);
                         (until, catalogue) = (end, Some(new));
@@ -187,14 +194,15 @@ impl Station {
         }
     }
 
-    /// The targets to measure from `wall` on, with those of `old` that do not change as they are. Changes nothing.
-    fn build(&self, catalogue: &Catalogue, old: &[Rc<Watched>], wall: Time) -> Result<Built, Vec<Unmeasurable>> {
+    /// The targets to measure from `wall` on; what is `known`, watched or prepared, and does not change is not made again. Changes nothing.
+    fn build(&self, catalogue: &Catalogue, known: [&[Rc<Watched>]; 2], wall: Time) -> Result<Built, Vec<Unmeasurable>> {
         let plan = plan::of(catalogue, &self.vantage, wall);
-        let known: HashMap<&TargetId, &Rc<Watched>> = old.iter().map(|watched| (&watched.assignment.target, watched)).collect();
+        let known = known.map(|all| all.iter().map(|watched| (&watched.assignment.target, watched)).collect::<HashMap<_, _>>());
         let mut problems = Vec::new();
         let mut next = Vec::with_capacity(plan.assignments.len());
         for assignment in plan.assignments {
-            if let Some(same) = known.get(&assignment.target).filter(|same| same.assignment == assignment) {
+            let same = known.iter().filter_map(|known| known.get(&assignment.target)).find(|same| same.assignment == assignment);
+            if let Some(same) = same {
                 next.push(Rc::clone(same));
                 continue;
             }

@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         tracing::info!("http://{} answers", listener.local_addr()?);
         let leading = async {
             aggregator.adopt(&first).await?;
-            follow(&aggregator, watch, async |_| {}, || {}).await
+            follow(&aggregator, watch, async |_| Ok(()), async |_| {}, || {}).await
         };
         let ended = tokio::select! {
             ended = aggregator.ended() => ended,
@@ -102,15 +102,26 @@ pub(crate) fn read_tokens(path: &Path) -> Result<Tokens, Failure> {
     Tokens::read(&text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
-/// Takes every new catalogue to the log, and then to `also`; `refused` learns of those that are not taken. Ends only with the fold.
-pub(crate) async fn follow(aggregator: &Aggregator, mut watch: Watch, also: impl AsyncFn(Read), refused: impl Fn()) -> Result<(), Failure> {
+/// Takes every new catalogue for which `prepare` is ready to the log, and then to `also`; `refused` learns of those that are not taken.
+/// Ends only with the fold.
+pub(crate) async fn follow(
+    aggregator: &Aggregator,
+    mut watch: Watch,
+    prepare: impl AsyncFn(&Read) -> Result<(), Failure>,
+    also: impl AsyncFn(Read),
+    refused: impl Fn(),
+) -> Result<(), Failure> {
     let refused = || {
         aggregator.region.note_refused_catalogue();
         refused();
     };
     loop {
         let read = watch.changed(refused).await;
-        match aggregator.adopt(&read).await {
+        let taken = match prepare(&read).await {
+            Ok(()) => aggregator.adopt(&read).await,
+            Err(failure) => Err(failure),
+        };
+        match taken {
             Ok(()) => also(read).await,
             Err(failure) => {
                 tracing::error!(%failure, "the new catalogue is not taken: nothing changes");

@@ -13,7 +13,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use vigie_contract::metric::Exposition;
 use vigie_contract::{Catalogue, VantageId};
-use vigie_probe::{AdoptError, HttpSink, Probe, ProbeView, SecretSource, Settings, Sink, Source};
+use vigie_probe::{AdoptError, HttpSink, Probe, ProbeView, SecretSource, Settings, Source};
 
 use crate::catalogue_watch::Watch;
 use crate::shell::{self, Failure, Serving};
@@ -66,7 +66,8 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         let listener = shell::listen(&args.serving).await?;
         let (mut watch, first) = Watch::start(&args.catalogue)?;
         let stop = shell::stop_signal(args.serving.stop_on_eof)?;
-        let probe = start(settings(&args.vantage, &args.measuring, &first.catalogue)?, &first.catalogue, sink).await?;
+        let probe = Probe::start(settings(&args.vantage, &args.measuring, &first.catalogue)?, sink)?;
+        begin(&probe, &args.vantage, &first.catalogue).await?;
         tracing::info!("http://{} answers", listener.local_addr()?);
         let following = async {
             loop {
@@ -94,19 +95,26 @@ pub(crate) fn settings(vantage: &str, measuring: &Measuring, catalogue: &Catalog
     Ok(Settings { vantage: id, source: source(&measuring.source)?, spool: measuring.spool.clone(), spool_bytes })
 }
 
-/// Starts a probe that measures by `catalogue`.
-pub(crate) async fn start(settings: Settings, catalogue: &Arc<Catalogue>, sink: Arc<dyn Sink>) -> Result<Probe, Failure> {
-    let vantage = settings.vantage.clone();
-    let probe = Probe::start(settings, sink)?;
-    match probe.adopt(Arc::clone(catalogue)).await {
-        Ok(targets) => tracing::info!(%vantage, targets, icmp = icmp(&probe.view()), "measuring"),
-        Err(AdoptError::Unmeasurable(problems)) => {
+/// Makes the checks of a catalogue before anybody relies on them, or says which cannot be made.
+pub(crate) async fn prepare(probe: &Probe, catalogue: &Arc<Catalogue>) -> Result<(), Failure> {
+    probe.prepare(Arc::clone(catalogue)).await.map_err(in_words)
+}
+
+/// Measures by the first catalogue.
+pub(crate) async fn begin(probe: &Probe, vantage: &str, catalogue: &Arc<Catalogue>) -> Result<(), Failure> {
+    let targets = probe.adopt(Arc::clone(catalogue)).await.map_err(in_words)?;
+    tracing::info!(%vantage, targets, icmp = icmp(&probe.view()), "measuring");
+    Ok(())
+}
+
+fn in_words(error: AdoptError) -> Failure {
+    match error {
+        AdoptError::Unmeasurable(problems) => {
             let list: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            return Err(Failure::new(format!("some targets cannot be measured:\n  {}", list.join("\n  "))));
+            Failure::new(format!("some targets cannot be measured:\n  {}", list.join("\n  ")))
         }
-        Err(error) => return Err(error.into()),
+        AdoptError::Stopped => error.into(),
     }
-    Ok(probe)
 }
 
 /// How echoes are sent, or what is missing for them.

@@ -4,14 +4,13 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::OnceCell;
 use vigie_aggregator::live::{Region, source_chain};
 use vigie_aggregator::port::{AppendError, EvidenceLog};
 use vigie_aggregator::sqlite::SqliteLog;
-use vigie_probe::{Acknowledged, ProbeView, Sink, SinkError};
+use vigie_probe::{Acknowledged, Probe, Sink, SinkError};
 
 use crate::aggregate::{Aggregator, RegionArgs, follow, read_tokens};
 use crate::catalogue_watch::{Read, Watch};
@@ -51,28 +50,26 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         // The fold ends after the probe: its last samples are still folded.
         let (end_fold, fold_ends) = tokio::sync::watch::channel(false);
         let aggregator = Aggregator::start(&args.region, fold_ends)?;
-        // The probe measures once the catalogue is in force.
-        let (probe, shown) = (OnceCell::new(), Arc::new(OnceLock::<ProbeView>::new()));
-        let metrics = Arc::clone(&shown);
-        let api = aggregator.api(tokens, args.region.notice(), stop.clone());
-        let api = api.with_probe_metrics(move || metrics.get().map(ProbeView::metrics).unwrap_or_default());
+        let sink = Arc::new(EmbeddedSink { log: Arc::clone(&aggregator.log), region: Arc::clone(&aggregator.region) });
+        let probe = Probe::start(settings, sink)?;
+        let view = probe.view();
+        let api = aggregator.api(tokens, args.region.notice(), stop.clone()).with_probe_metrics(move || view.metrics());
         tracing::info!("http://{} answers", listener.local_addr()?);
         let leading = async {
+            // The log is given no catalogue that cannot be measured, and the probe measures by none that is not in force.
+            probe::prepare(&probe, &first.catalogue).await?;
             aggregator.adopt(&first).await?;
-            let sink = Arc::new(EmbeddedSink { log: Arc::clone(&aggregator.log), region: Arc::clone(&aggregator.region) });
-            let probe = probe.get_or_try_init(|| probe::start(settings, &first.catalogue, sink)).await?;
-            shown.get_or_init(|| probe.view());
-            let also = async |read: Read| probe::adopt(probe, read.catalogue).await;
-            follow(&aggregator, watch, also, || probe.note_refused_reload()).await
+            probe::begin(&probe, vantage, &first.catalogue).await?;
+            let prepare = async |read: &Read| probe::prepare(&probe, &read.catalogue).await;
+            let also = async |read: Read| probe::adopt(&probe, read.catalogue).await;
+            follow(&aggregator, watch, prepare, also, || probe.note_refused_reload()).await
         };
         let ended = tokio::select! {
             ended = aggregator.ended() => ended,
             served = shell::serve(listener, api.router(), stop) => served,
             failed = leading => failed,
         };
-        if let Some(probe) = probe.into_inner() {
-            probe.stop().await;
-        }
+        probe.stop().await;
         end_fold.send_replace(true);
         ended?;
         aggregator.ended().await

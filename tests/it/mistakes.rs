@@ -25,6 +25,7 @@ fn mistakes_about_a_region_that_runs() {
     refuses(dir, &["report", "--data", "data", "--month", "2026-13"], &["2026-13"]);
     refuses(dir, &["report", "--data", "data", "--month", "1999-01"], &["1999-01", "there are"]);
     refuses(dir, &["windows", "--data", "data", "--service", "nobody"], &["nobody"]);
+    refuses(dir, &["run", "--catalogue", "c.toml", "--spool-mib", "15"], &["--spool-mib", "15", "16.."]);
     refuses(dir, &["run", "--catalogue", "c.toml", "--listen", &listen, "--data", "other"], &["cannot listen on", "--listen"]);
     refuses(
         dir,

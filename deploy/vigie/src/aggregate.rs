@@ -21,7 +21,7 @@ use vigie_aggregator::sqlite::{Access, DataDir, MOST_AHEAD, SqliteLog, SqliteSto
 use vigie_aggregator::view::View;
 use vigie_contract::catalogue::{ChangeKind, Strictness};
 use vigie_contract::record::{CatalogueRecord, Record, encode};
-use vigie_contract::{Catalogue, Span, Time};
+use vigie_contract::{Catalogue, Span, Time, VantageId};
 
 use crate::catalogue_watch::{Read, Watch};
 use crate::shell::{self, Failure, Serving};
@@ -75,7 +75,8 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
         let listener = shell::listen(&args.serving).await?;
         let (watch, first) = Watch::start(&args.region.catalogue)?;
-        let stop = shell::stop_signal(args.serving.stop_on_eof)?;
+        warn_of_strangers(&tokens, &first.catalogue);
+        let stop = shell::stop_signal(args.serving.ending.stop_on_eof)?;
         // The fold ends after the answers: what was taken with one is still folded.
         let (end_fold, fold_ends) = watch::channel(false);
         let aggregator = Aggregator::start(&args.region, fold_ends)?;
@@ -100,6 +101,14 @@ pub(crate) fn read_tokens(path: &Path) -> Result<Tokens, Failure> {
     let text =
         std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read the tokens in {}: {error}", path.display())))?;
     Tokens::read(&text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
+}
+
+/// Warns of tokens whose vantage the catalogue does not know, a typo perhaps: their samples count for nothing until it does.
+pub(crate) fn warn_of_strangers(tokens: &Tokens, catalogue: &Catalogue) {
+    let is_known = |id: &VantageId| catalogue.vantages.iter().any(|vantage| vantage.id == *id);
+    for vantage in tokens.vantages().filter(|id| !is_known(id)) {
+        tracing::warn!(%vantage, "a token speaks for a vantage that the catalogue does not know");
+    }
 }
 
 /// Takes every new catalogue for which `prepare` is ready to the log, and then to `also`; `refused` learns of those that are not taken.

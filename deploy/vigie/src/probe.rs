@@ -1,7 +1,7 @@
 //! `vigie probe`, and the half of `vigie run` that is one.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use vigie_contract::{Catalogue, VantageId};
 use vigie_probe::{AdoptError, HttpSink, Probe, ProbeView, SecretSource, Settings, Source};
 
 use crate::catalogue_watch::Watch;
-use crate::shell::{self, Failure, Serving};
+use crate::shell::{self, Ending, Failure};
 
 /// Measure from one vantage and send the samples to an aggregator
 #[derive(clap::Args)]
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     vantage: String,
     #[command(flatten)]
     measuring: Measuring,
-    /// The aggregator: http://host:port
+    /// The aggregator: http://host:port, or https://host:port where a proxy in front of it speaks TLS
     #[arg(long, value_name = "URL")]
     aggregator: String,
     /// A file with the token that speaks for this vantage; without it, the environment variable `VIGIE_TOKEN`
@@ -38,8 +38,11 @@ pub(crate) struct Args {
     /// The authorities that signed the aggregator's certificate, PEM; the public ones without it
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Address of the probe's own metrics, /healthz and /readyz
+    #[arg(long, value_name = "ADDRESS", default_value = shell::USUAL_ADDRESS)]
+    listen: SocketAddr,
     #[command(flatten)]
-    serving: Serving,
+    ending: Ending,
 }
 
 /// How a probe measures.
@@ -51,8 +54,8 @@ pub(crate) struct Measuring {
     /// Where samples wait until the log has them
     #[arg(long, value_name = "DIR", default_value = "vigie-spool")]
     pub(crate) spool: PathBuf,
-    /// The spool never grows beyond this, in MiB: the oldest samples are dropped, counted and told
-    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    /// The spool never grows beyond this, in MiB, at least 16: the oldest samples are dropped, counted and told
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
     spool_mib: u64,
 }
 
@@ -63,9 +66,9 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
             None => SecretSource::Env("VIGIE_TOKEN".to_owned()),
         };
         let sink = Arc::new(HttpSink::new(&args.aggregator, &token.read()?, args.ca.as_deref())?);
-        let listener = shell::listen(&args.serving).await?;
+        let listener = shell::listen_on(args.listen).await?;
         let (mut watch, first) = Watch::start(&args.catalogue)?;
-        let stop = shell::stop_signal(args.serving.stop_on_eof)?;
+        let stop = shell::stop_signal(args.ending.stop_on_eof)?;
         let probe = Probe::start(settings(&args.vantage, &args.measuring, &first.catalogue)?, sink)?;
         begin(&probe, &args.vantage, &first.catalogue).await?;
         tracing::info!("http://{} answers", listener.local_addr()?);
@@ -91,8 +94,8 @@ pub(crate) fn settings(vantage: &str, measuring: &Measuring, catalogue: &Catalog
         let known: Vec<_> = catalogue.vantages.iter().map(|vantage| vantage.id.as_str()).collect();
         return Err(Failure::new(format!("the catalogue has no vantage `{vantage}`: give --vantage one of {}", known.join(", "))));
     }
-    let spool_bytes = measuring.spool_mib.clamp(16, 1 << 30) << 20;
-    Ok(Settings { vantage: id, source: source(&measuring.source)?, spool: measuring.spool.clone(), spool_bytes })
+    let (source, spool, spool_bytes) = (source(&measuring.source)?, measuring.spool.clone(), measuring.spool_mib << 20);
+    Ok(Settings { vantage: id, source, spool, spool_bytes })
 }
 
 /// Makes the checks of a catalogue before anybody relies on them, or says which cannot be made.

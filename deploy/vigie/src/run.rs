@@ -12,7 +12,7 @@ use vigie_aggregator::port::{AppendError, EvidenceLog};
 use vigie_aggregator::sqlite::SqliteLog;
 use vigie_probe::{Acknowledged, Probe, Sink, SinkError};
 
-use crate::aggregate::{Aggregator, RegionArgs, follow, read_tokens};
+use crate::aggregate::{Aggregator, RegionArgs, follow, read_tokens, warn_of_strangers};
 use crate::catalogue_watch::{Read, Watch};
 use crate::probe::{self, Measuring};
 use crate::shell::{self, Failure, Serving};
@@ -39,6 +39,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
         let listener = shell::listen(&args.serving).await?;
         let (watch, first) = Watch::start(&args.region.catalogue)?;
+        warn_of_strangers(&tokens, &first.catalogue);
         let vantages: Vec<&str> = first.catalogue.vantages.iter().map(|vantage| vantage.id.as_str()).collect();
         let vantage = match (args.vantage.as_deref(), vantages.as_slice()) {
             (Some(vantage), _) => vantage,
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
             (None, several) => return Err(Failure::new(format!("which vantage is this? Give --vantage one of {}", several.join(", ")))),
         };
         let settings = probe::settings(vantage, &args.measuring, &first.catalogue)?;
-        let stop = shell::stop_signal(args.serving.stop_on_eof)?;
+        let stop = shell::stop_signal(args.serving.ending.stop_on_eof)?;
         // The fold ends after the probe: its last samples are still folded.
         let (end_fold, fold_ends) = tokio::sync::watch::channel(false);
         let aggregator = Aggregator::start(&args.region, fold_ends)?;

@@ -358,13 +358,13 @@ impl Station {
     async fn measure(&self, target: &Watched, shot: &Shot) {
         let (mut finding, mut trace) = self.attempt(target, shot, 1).await;
         let mut attempts = 1;
-        if matches!(finding, Finding::Fail(_)) && self.excuse(target, shot).is_none() {
+        if matches!(finding, Finding::Fail(_)) && self.excuse(target, shot, &trace).is_none() {
             tokio::time::sleep_until((shot.begins + duration(RETRY_AFTER)).into()).await;
             (finding, trace) = self.attempt(target, shot, 2).await;
             attempts = 2;
         }
         let ends = now();
-        if let (Finding::Fail(_), Some(reason)) = (finding, self.excuse(target, shot)) {
+        if let (Finding::Fail(_), Some(reason)) = (finding, self.excuse(target, shot, &trace)) {
             finding = Finding::Void(reason);
         }
         self.conclude(target, shot, finding, attempts, &trace, ends);
@@ -387,12 +387,13 @@ impl Station {
         (answer.unwrap_or(if is_late { Finding::Void(Reason::Starved) } else { Finding::Fail(Reason::Timeout) }), trace)
     }
 
-    /// Why a failure of this slot is the probe's own: it did not run, slept, or lost its time meanwhile.
-    fn excuse(&self, target: &Watched, shot: &Shot) -> Option<Reason> {
+    /// Why the failure of the attempt in `trace` is the probe's own: it slept or lost its time since the slot began, or it did not run
+    /// during the attempt. A stall before the attempt, or between two, took nothing from it.
+    fn excuse(&self, target: &Watched, shot: &Shot, trace: &Trace) -> Option<Reason> {
         if let Some((_, reason)) = self.disturbed.get().filter(|(at, _)| *at >= shot.begins) {
             return Some(reason);
         }
-        let stalled = self.stalls.borrow().within(shot.begins, now());
+        let stalled = self.stalls.borrow().within(trace.began, now());
         (stalled > duration(target.assignment.timeout) / STALL_SHARE).then_some(Reason::Starved)
     }
 
@@ -548,6 +549,18 @@ mod tests {
         let made = made(&samples);
         assert_eq!(made.iter().map(|(slot, ..)| *slot).collect::<Vec<_>>(), slots(&targets[0], START, leapt));
         assert!(made.iter().all(|(.., reason)| reason == "clock"), "{made:?}");
+    }
+
+    #[test]
+    fn a_stall_excuses_the_attempt_that_it_was_in_and_no_later_one() {
+        let (station, _samples) = station();
+        let (target, begins) = (watched("t", 10), now());
+        let at = |ms| begins + Duration::from_millis(ms);
+        station.stalls.borrow_mut().beat(at(0), at(50));
+        station.stalls.borrow_mut().beat(at(350), at(10_000));
+        let shot = Shot { slot: START, begins, t0: START, seq: 0 };
+        assert_eq!(station.excuse(&target, &shot, &Trace::new(at(0))), Some(Reason::Starved));
+        assert_eq!(station.excuse(&target, &shot, &Trace::new(at(1_100))), None);
     }
 
     #[test]

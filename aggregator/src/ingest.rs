@@ -49,6 +49,11 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
+    /// The vantages that tokens speak for, one as often as it has tokens.
+    pub fn vantages(&self) -> impl Iterator<Item = &VantageId> {
+        self.0.values()
+    }
+
     /// The vantage that the value of an `Authorization` header speaks for.
     #[must_use]
     pub fn vantage(&self, authorization: &str) -> Option<&VantageId> {
@@ -120,11 +125,14 @@ fn check(vantage: &VantageId, bytes: &[u8]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn a_token_speaks_for_its_vantage_and_is_shown_nowhere() {
         let tokens = Tokens::read("# probes\naz05 0123456789abcdef\n\naz06 fedcba9876543210\n").unwrap();
+        assert_eq!(tokens.vantages().collect::<BTreeSet<_>>(), BTreeSet::from([&"az05".into(), &"az06".into()]));
         assert_eq!(tokens.vantage("Bearer 0123456789abcdef"), Some(&"az05".into()));
         assert_eq!(tokens.vantage("bearer 0123456789abcdef"), Some(&"az05".into()), "a scheme is written as one likes (RFC 9110)");
         assert_eq!(tokens.vantage("0123456789abcdef"), None);

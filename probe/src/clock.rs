@@ -101,17 +101,25 @@ impl Clock {
             state.asleep = state.asleep + slept;
             return Some(Disturbance::Suspended(slept));
         }
-        (ahead > STEP || -ahead > STEP).then_some(Disturbance::Step(ahead))
+        let is_step = ahead > STEP || -ahead > STEP;
+        if is_step && let Some(error) = &mut state.error {
+            // It may have been set wrong as well as right: the next exchange with the log will tell.
+            error.bound = error.bound + ahead.max(-ahead);
+        }
+        is_step.then_some(Disturbance::Step(ahead))
     }
 
     /// Learns from an acknowledgement how far the wall clock may be off: the log took the records at `appended_at` by its own clock,
-    /// at some moment between `sent` and now. A narrow exchange says more than a wide one.
+    /// at some moment between `sent` and now. A narrow exchange says more than a wide one, and one that contradicts what is known
+    /// is right.
     pub(crate) fn compare(&self, sent: Instant, acknowledged: Instant, appended_at: Time) {
-        let (earliest, latest) = (self.wall(sent), self.wall(acknowledged));
-        // The true offset lies in [appended_at − latest, appended_at − earliest]: the farther end bounds the error.
-        let bound = (appended_at - earliest).max(latest - appended_at).max(Span::ZERO);
+        // The true offset lies between these two: the farther one bounds the error, and so far from zero it is at least.
+        let (lowest, highest) = (appended_at - self.wall(acknowledged), appended_at - self.wall(sent));
+        let bound = highest.max(-lowest).max(Span::ZERO);
+        let least = lowest.max(-highest);
         let error = &mut self.state().error;
-        if error.is_none_or(|known| bound <= known.at(acknowledged)) {
+        let is_news = |known: Span| bound <= known || known < least;
+        if error.is_none_or(|known| is_news(known.at(acknowledged))) {
             *error = Some(Error { bound, measured: acknowledged });
         }
     }
@@ -182,5 +190,39 @@ mod tests {
         clock.compare(sent, wide, clock.wall(sent) + Span::from_us(30_000));
         assert_eq!(clock.error(narrow), Span::from_us(1_000));
         assert_eq!(clock.error(narrow + Duration::from_secs(1000)), Span::from_us(101_000));
+    }
+
+    /// Exchanges of two milliseconds, so long after `zero`, with a log whose clock agrees there: the error that is known after each.
+    fn exchanges(clock: &Clock, zero: Instant) -> impl Fn(u64) -> Span {
+        let log_zero = clock.wall(zero);
+        move |after_s| {
+            let after = Duration::from_secs(after_s);
+            let (sent, acknowledged) = (zero + after, zero + after + Duration::from_millis(2));
+            clock.compare(sent, acknowledged, log_zero + span(after) + Span::from_us(1_000));
+            clock.error(acknowledged)
+        }
+    }
+
+    #[test]
+    fn a_step_is_an_error_until_an_exchange_shows_otherwise() {
+        let (clock, zero) = (Clock::new(), now());
+        let exchange = exchanges(&clock, zero);
+        assert_eq!(exchange(0), Span::from_us(1_000));
+        assert_eq!(clock.judge(Span::from_secs(-10), Span::ZERO), Some(Disturbance::Step(Span::from_secs(-10))));
+        assert_eq!(clock.error(zero), Span::from_us(10_001_000), "nobody knows which of the two times is right");
+        assert_eq!(exchange(1), Span::from_us(10_001_000), "the old one was");
+        assert_eq!(clock.judge(Span::from_secs(10), Span::ZERO), Some(Disturbance::Step(Span::from_secs(10))));
+        assert_eq!(exchange(2), Span::from_us(1_000));
+    }
+
+    #[test]
+    fn an_exchange_refutes_what_was_known_of_a_clock_that_drifts() {
+        let (clock, zero) = (Clock::new(), now());
+        let exchange = exchanges(&clock, zero);
+        assert_eq!(exchange(0), Span::from_us(1_000));
+        assert_eq!(clock.judge(Span::from_us(-40_000), Span::ZERO), None, "slowly enough to go unnoticed");
+        assert_eq!(exchange(1), Span::from_us(41_000));
+        assert_eq!(clock.judge(Span::from_us(40_000), Span::ZERO), None);
+        assert_eq!(exchange(2), Span::from_us(1_000));
     }
 }

@@ -45,7 +45,7 @@ metrics! {
 
     SLOTS_DUE = Counter "vigie_probe_slots_due_total" PROBE, "Slots that came due; each becomes one sample.";
     SLOTS_SKIPPED = Counter "vigie_probe_slots_skipped_total" PROBE,
-        "Slots of a pause of the machine so long that they are only counted, beyond 1000 per target.";
+        "Slots of a pause of the machine, or a leap of its clock, so long that they are only counted, beyond 1000 per target.";
     MADE = Counter "vigie_probe_samples_made_total" PROBE, "Samples made by this process: delivered, spooled or dropped.";
     DELIVERED = Counter "vigie_probe_samples_delivered_total" PROBE,
         "Samples that the log has acknowledged, those of earlier processes included.";

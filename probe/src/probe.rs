@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use vigie_contract::{Catalogue, VantageId};
 
 use crate::check::{self, Attempt, CheckError, Finding, Trace};
@@ -70,13 +70,14 @@ pub struct Probe {
     vantage: VantageId,
     stats: Stats,
     commands: mpsc::Sender<Command>,
+    adopted: Arc<Notify>,
     lanes: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Probe {
-    /// Starts the threads: one schedules and checks, one writes the spool, one delivers. It measures nothing before a catalogue is
-    /// adopted.
+    /// Starts the threads: one schedules and checks, one writes the spool, one delivers. It neither measures nor delivers before a
+    /// catalogue is adopted.
     pub fn start(settings: Settings, sink: Arc<dyn Sink>) -> Result<Self, StartError> {
         let stats = Stats::default();
         let clock = Arc::new(Clock::new());
@@ -86,16 +87,19 @@ impl Probe {
         let (made, unspooled) = sync_channel(MOST_UNSPOOLED);
         let (commands, told) = mpsc::channel(4);
         let (lanes, lanes_end) = oneshot::channel();
+        let adopted = Arc::new(Notify::new());
         let mut threads = Vec::new();
 
         let writer = Arc::clone(&delivery);
         threads.push(std::thread::Builder::new().name("vigie-spool".into()).spawn(move || writer.write(&unspooled))?);
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (deliverer, delivery_clock) = (Arc::clone(&delivery), Arc::clone(&clock));
+        let (deliverer, delivery_clock, has_adopted) = (Arc::clone(&delivery), Arc::clone(&clock), Arc::clone(&adopted));
         threads.push(std::thread::Builder::new().name("vigie-deliver".into()).spawn(move || {
             runtime.block_on(async {
                 let lanes = async {
+                    // What an earlier process spooled is of use to the log only once the log has the catalogue.
+                    has_adopted.notified().await;
                     tokio::join!(deliverer.deliver_live(&*sink, &delivery_clock), deliverer.deliver_backlog(&*sink, &delivery_clock))
                 };
                 tokio::select! {
@@ -127,23 +131,39 @@ impl Probe {
             });
         })?);
         has_started.recv().unwrap_or_else(|_| Err(std::io::Error::other("the probe's thread has ended")))?;
-        Ok(Self { vantage: settings.vantage, stats, commands, lanes: Some(lanes), threads })
+        Ok(Self { vantage: settings.vantage, stats, commands, adopted, lanes: Some(lanes), threads })
+    }
+
+    /// Makes the checks of `catalogue` and changes nothing: whether they can be made is known before others rely on it. They are kept
+    /// for [`Probe::adopt`].
+    pub async fn prepare(&self, catalogue: Arc<Catalogue>) -> Result<(), AdoptError> {
+        self.ask(|answer| Command::Prepare(catalogue, answer)).await?.map_err(AdoptError::Unmeasurable)
     }
 
     /// Measures by `catalogue` from now on; returns how many targets that are. If any of them cannot be measured nothing changes.
     /// What does not change keeps its phase, its counts and what is in flight.
     pub async fn adopt(&self, catalogue: Arc<Catalogue>) -> Result<usize, AdoptError> {
-        let (answer, answered) = oneshot::channel();
-        self.commands.send(Command::Adopt(catalogue, answer)).await.map_err(|_| AdoptError::Stopped)?;
-        let said = answered.await.map_err(|_| AdoptError::Stopped)?;
+        let said = self.ask(|answer| Command::Adopt(catalogue, answer)).await?;
         memory::release_unused();
-        said.map_err(|problems| {
-            self.stats.lock().reloads_refused += 1;
-            AdoptError::Unmeasurable(problems)
-        })
+        match said {
+            Ok(targets) => {
+                self.adopted.notify_one();
+                Ok(targets)
+            }
+            Err(problems) => {
+                self.note_refused_reload();
+                Err(AdoptError::Unmeasurable(problems))
+            }
+        }
     }
 
-    /// Counts a catalogue that could not even be read.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, AdoptError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| AdoptError::Stopped)?;
+        answered.await.map_err(|_| AdoptError::Stopped)
+    }
+
+    /// Counts a catalogue that was refused before it came to be adopted.
     pub fn note_refused_reload(&self) {
         self.stats.lock().reloads_refused += 1;
     }

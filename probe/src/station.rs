@@ -32,13 +32,16 @@ const LATEST: Span = Span::from_us(250_000);
 const STALL_SHARE: u32 = 5;
 /// A stall this long makes a latency meaningless: the answer may have waited for us.
 const LATENCY_STALL: Duration = Duration::from_millis(50);
-/// So many slots in a row of one target are made up for with `void` after a pause of the machine; older ones are only counted.
+/// So many slots in a row of one target are made up for with `void` after a pause of the machine or a leap of its clock; older ones are
+/// only counted.
 const MOST_MISSED: u64 = 1_000;
 /// Descriptors that checks leave to the rest of the process.
 const RESERVED_DESCRIPTORS: u64 = 256;
 
 /// What the schedule is told.
 pub(crate) enum Command {
+    /// Make the checks of this catalogue, for when it is adopted; whether they can be, is answered.
+    Prepare(Arc<Catalogue>, oneshot::Sender<Result<(), Vec<Unmeasurable>>>),
     /// Measure by this catalogue from now on; whether it can be, is answered.
     Adopt(Arc<Catalogue>, oneshot::Sender<Result<usize, Vec<Unmeasurable>>>),
     /// Begin nothing any more; what is in flight becomes `void`.
@@ -66,9 +69,9 @@ struct Watched {
 }
 
 /// What to measure, and until when that holds.
-type Prepared = (Vec<Rc<Watched>>, Option<Time>);
+type Built = (Vec<Rc<Watched>>, Option<Time>);
 
-/// A due slot of a target; the epoch tells whether the schedule still means it.
+/// The next slot of a target, by its place among those that are watched.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
     slot: Time,
@@ -125,8 +128,9 @@ impl Station {
     /// Runs the schedule until it is told to stop. Inside a `LocalSet`.
     pub(crate) async fn run(self: Rc<Self>, mut commands: mpsc::Receiver<Command>) {
         let mut catalogue: Option<Arc<Catalogue>> = None;
-        let mut until = None;
+        let mut until: Option<Time> = None;
         let mut watched: Vec<Rc<Watched>> = Vec::new();
+        let mut prepared: Vec<Rc<Watched>> = Vec::new();
         let mut due: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
         let mut next_inspection = now();
         loop {
@@ -134,21 +138,23 @@ impl Station {
             if at >= next_inspection {
                 next_inspection = at + 5 * BEAT;
                 if self.inspect(at) {
-                    due = self.timetable(&watched);
+                    due = rewound(due, &watched, self.clock.wall(now()));
                 }
             }
             let wall = self.clock.wall(now());
-            if until.is_some_and(|until| wall >= until)
+            if let Some(boundary) = until.filter(|until| wall >= *until)
                 && let Some(catalogue) = &catalogue
             {
-                match self.prepare(catalogue, &watched, wall) {
-                    Ok((next, end)) => (watched, until) = (next, end),
+                match self.build(catalogue, [&watched, &[]], boundary) {
+                    Ok((next, end)) => {
+                        self.switch(&mut watched, &mut due, next, boundary - Span::from_us(1));
+                        until = end;
+                    }
                     Err(problems) => {
                         tracing::error!(problems = problems.len(), first = %problems[0], "the catalogue's next version cannot be measured");
                         until = None;
                     }
                 }
-                due = self.timetable(&watched);
             }
             self.dispatch(&watched, &mut due, wall);
             let next_slot = due.peek().map_or(at + BEAT, |Reverse(due)| self.clock.instant(due.slot) + GATHER);
@@ -160,12 +166,17 @@ impl Station {
                 () = tokio::time::sleep_until(next.into()) => continue,
             };
             match command {
+                Some(Command::Prepare(new, answer)) => {
+                    let built = self.build(&new, [&watched, &[]], self.clock.wall(now()));
+                    let _ = answer.send(built.map(|(next, _)| prepared = next));
+                }
                 Some(Command::Adopt(new, answer)) => {
-                    let prepared = self.prepare(&new, &watched, self.clock.wall(now()));
-                    let said = prepared.map(|(next, end)| {
-                        (watched, until, catalogue) = (next, end, Some(new));
+                    let wall = self.clock.wall(now());
+                    let built = self.build(&new, [&watched, &std::mem::take(&mut prepared)], wall);
+                    let said = built.map(|(next, end)| {
+                        self.switch(&mut watched, &mut due, next, wall);
+                        (until, catalogue) = (end, Some(new));
                         self.epoch.set(self.epoch.get() + 1);
-                        due = self.timetable(&watched);
                         watched.len()
                     });
                     let _ = answer.send(said);
@@ -183,14 +194,15 @@ impl Station {
         }
     }
 
-    /// The targets to measure from `wall` on; those that do not change keep their counts and what is in flight.
-    fn prepare(&self, catalogue: &Catalogue, old: &[Rc<Watched>], wall: Time) -> Result<Prepared, Vec<Unmeasurable>> {
+    /// The targets to measure from `wall` on; what is `known`, watched or prepared, and does not change is not made again. Changes nothing.
+    fn build(&self, catalogue: &Catalogue, known: [&[Rc<Watched>]; 2], wall: Time) -> Result<Built, Vec<Unmeasurable>> {
         let plan = plan::of(catalogue, &self.vantage, wall);
-        let known: HashMap<&TargetId, &Rc<Watched>> = old.iter().map(|watched| (&watched.assignment.target, watched)).collect();
+        let known = known.map(|all| all.iter().map(|watched| (&watched.assignment.target, watched)).collect::<HashMap<_, _>>());
         let mut problems = Vec::new();
         let mut next = Vec::with_capacity(plan.assignments.len());
         for assignment in plan.assignments {
-            if let Some(same) = known.get(&assignment.target).filter(|same| same.assignment == assignment) {
+            let same = known.iter().filter_map(|known| known.get(&assignment.target)).find(|same| same.assignment == assignment);
+            if let Some(same) = same {
                 next.push(Rc::clone(same));
                 continue;
             }
@@ -199,15 +211,25 @@ impl Station {
                 Err(problem) => problems.push(problem),
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
+        if problems.is_empty() { Ok((next, plan.until)) } else { Err(problems) }
+    }
+
+    /// Measures `next` instead of `watched` after `wall`: what came due until then is measured as it was, so that no slot is lost.
+    fn switch(self: &Rc<Self>, watched: &mut Vec<Rc<Watched>>, due: &mut BinaryHeap<Reverse<Due>>, next: Vec<Rc<Watched>>, wall: Time) {
+        self.dispatch(watched, due, wall);
+        self.take_over(watched, &next);
+        *due = timetable(&next, wall);
+        *watched = next;
+    }
+
+    /// Counts and figures go on with `next`: each target's where they stood.
+    fn take_over(&self, old: &[Rc<Watched>], next: &[Rc<Watched>]) {
         let mut counts = self.counts.borrow_mut();
         for watched in old {
             counts.insert(watched.assignment.target.clone(), watched.seq.get());
         }
         let mut figures = self.stats.lock();
-        for watched in &next {
+        for watched in next {
             let target = &watched.assignment.target;
             if let Some(count) = counts.remove(target) {
                 watched.seq.set(count);
@@ -218,7 +240,6 @@ impl Station {
         let kept: std::collections::HashSet<&TargetId> = next.iter().map(|watched| &watched.assignment.target).collect();
         figures.targets.retain(|target, _| kept.contains(target));
         figures.assigned = next.len() as u64;
-        Ok((next, plan.until))
     }
 
     fn watch(&self, assignment: Assignment) -> Result<Watched, Unmeasurable> {
@@ -231,13 +252,7 @@ impl Station {
         Ok(Watched { assignment, check, seq: Cell::new(0), credit: Cell::new(0.0) })
     }
 
-    /// The next slot of every target.
-    fn timetable(&self, watched: &[Rc<Watched>]) -> BinaryHeap<Reverse<Due>> {
-        let wall = self.clock.wall(now());
-        watched.iter().enumerate().map(|(place, watched)| Reverse(Due { slot: watched.assignment.slots.after(wall), place })).collect()
-    }
-
-    /// Looks at the clocks; whether wall time jumped, so that other slots are due.
+    /// Looks at the clocks; whether wall time jumped.
     fn inspect(&self, at: Instant) -> bool {
         let disturbance = self.clock.inspect();
         let mut figures = self.stats.lock();
@@ -256,7 +271,7 @@ impl Station {
                 drop(figures);
                 tracing::warn!(%slept, "the machine slept");
                 self.disturbed.set(Some((at, Reason::Suspended)));
-                false
+                true
             }
         }
     }
@@ -343,13 +358,13 @@ impl Station {
     async fn measure(&self, target: &Watched, shot: &Shot) {
         let (mut finding, mut trace) = self.attempt(target, shot, 1).await;
         let mut attempts = 1;
-        if matches!(finding, Finding::Fail(_)) && self.excuse(target, shot).is_none() {
+        if matches!(finding, Finding::Fail(_)) && self.excuse(target, shot, &trace).is_none() {
             tokio::time::sleep_until((shot.begins + duration(RETRY_AFTER)).into()).await;
             (finding, trace) = self.attempt(target, shot, 2).await;
             attempts = 2;
         }
         let ends = now();
-        if let (Finding::Fail(_), Some(reason)) = (finding, self.excuse(target, shot)) {
+        if let (Finding::Fail(_), Some(reason)) = (finding, self.excuse(target, shot, &trace)) {
             finding = Finding::Void(reason);
         }
         self.conclude(target, shot, finding, attempts, &trace, ends);
@@ -372,12 +387,13 @@ impl Station {
         (answer.unwrap_or(if is_late { Finding::Void(Reason::Starved) } else { Finding::Fail(Reason::Timeout) }), trace)
     }
 
-    /// Why a failure of this slot is the probe's own: it did not run, slept, or lost its time meanwhile.
-    fn excuse(&self, target: &Watched, shot: &Shot) -> Option<Reason> {
+    /// Why the failure of the attempt in `trace` is the probe's own: it slept or lost its time since the slot began, or it did not run
+    /// during the attempt. A stall before the attempt, or between two, took nothing from it.
+    fn excuse(&self, target: &Watched, shot: &Shot, trace: &Trace) -> Option<Reason> {
         if let Some((_, reason)) = self.disturbed.get().filter(|(at, _)| *at >= shot.begins) {
             return Some(reason);
         }
-        let stalled = self.stalls.borrow().within(shot.begins, now());
+        let stalled = self.stalls.borrow().within(trace.began, now());
         (stalled > duration(target.assignment.timeout) / STALL_SHARE).then_some(Reason::Starved)
     }
 
@@ -427,10 +443,133 @@ impl Station {
     }
 }
 
+/// The first slot of every target after `wall`.
+fn timetable(watched: &[Rc<Watched>], wall: Time) -> BinaryHeap<Reverse<Due>> {
+    watched.iter().enumerate().map(|(place, watched)| Reverse(Due { slot: watched.assignment.slots.after(wall), place })).collect()
+}
+
+/// The timetable once wall time has jumped to `wall`: slots that it leapt over are due at once, and nobody waits for longer than a period
+/// because it was set back.
+fn rewound(due: BinaryHeap<Reverse<Due>>, watched: &[Rc<Watched>], wall: Time) -> BinaryHeap<Reverse<Due>> {
+    let rewind = |Reverse(Due { slot, place })| Reverse(Due { slot: slot.min(watched[place].assignment.slots.after(wall)), place });
+    due.into_iter().map(rewind).collect()
+}
+
 /// One slot that has begun.
 struct Shot {
     slot: Time,
     begins: Instant,
     t0: Time,
     seq: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+    use crate::check::{Answer, Kind};
+    use crate::net::{self, Source};
+    use crate::resolve::Resolver;
+    use crate::slot::Slots;
+
+    /// So long ago that every slot is too late to be measured: its sample is `void`, and made at once.
+    const START: Time = Time::from_us(1_000_000_000_000_000);
+
+    struct Never;
+
+    impl Check for Never {
+        fn attempt<'a>(&'a self, _attempt: &'a Attempt<'a>, _trace: &'a mut Trace) -> Answer<'a> {
+            Box::pin(std::future::pending())
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Tcp
+        }
+    }
+
+    fn watched(target: &str, period_s: i64) -> Rc<Watched> {
+        let slots = Slots::new(target, 0, 1, Span::from_secs(period_s));
+        let assignment = Assignment { target: target.into(), slots, timeout: Span::from_secs(1), check: serde_json::Value::Null };
+        Rc::new(Watched { assignment, check: Box::new(Never), seq: Cell::new(0), credit: Cell::new(0.0) })
+    }
+
+    /// A station, and the samples that it makes.
+    fn station() -> (Rc<Station>, Receiver<Bytes>) {
+        let (made, samples) = sync_channel(1_000);
+        let net = Net::new(Source::default(), Resolver::of_system(), Err("none".to_owned()), net::trust(None).unwrap());
+        let station = Station::new("v".into(), "run".to_owned(), net, Arc::new(Clock::new()), Stats::default(), made);
+        (Rc::new(station), samples)
+    }
+
+    /// The slot, the number and the reason of every sample that was made.
+    fn made(samples: &Receiver<Bytes>) -> Vec<(i64, i64, String)> {
+        let read = |bytes: Bytes| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
+        let told = |sample: serde_json::Value| {
+            let reason = sample["reason"].as_str().unwrap().to_owned();
+            (sample["scheduled"].as_i64().unwrap(), sample["seq"].as_i64().unwrap(), reason)
+        };
+        samples.try_iter().map(read).map(told).collect()
+    }
+
+    /// The slots of a target in `(from, to]`.
+    fn slots(watched: &Watched, from: Time, to: Time) -> Vec<i64> {
+        let after = |time: Time| watched.assignment.slots.after(time);
+        let all = std::iter::successors(Some(after(from)), |slot| Some(after(*slot)));
+        all.take_while(|slot| *slot <= to).map(Time::us).collect()
+    }
+
+    fn first(due: &BinaryHeap<Reverse<Due>>) -> Time {
+        due.peek().unwrap().0.slot
+    }
+
+    #[test]
+    fn no_slot_is_lost_when_what_is_measured_changes() {
+        let (station, samples) = station();
+        let (switched, end) = (START + Span::from_secs(47), START + Span::from_secs(100));
+        let (mut targets, next) = (vec![watched("t", 10)], vec![watched("t", 7)]);
+        let mut due = timetable(&targets, START);
+        station.dispatch(&targets, &mut due, START + Span::from_secs(12));
+        let expected = [slots(&targets[0], START, switched), slots(&next[0], switched, end)].concat();
+        // The switch is noticed later than slots come due on both sides of it.
+        station.switch(&mut targets, &mut due, next, switched);
+        station.dispatch(&targets, &mut due, end);
+        let made = made(&samples);
+        assert_eq!(made.iter().map(|(slot, ..)| *slot).collect::<Vec<_>>(), expected);
+        assert!((0..).zip(&made).all(|(number, (_, seq, _))| number == *seq), "{made:?}");
+    }
+
+    #[test]
+    fn slots_that_the_clock_leapt_over_are_void() {
+        let (station, samples) = station();
+        let (targets, leapt) = ([watched("t", 10)], START + Span::from_secs(95));
+        let mut due = rewound(timetable(&targets, START), &targets, leapt);
+        station.disturbed.set(Some((now(), Reason::Clock)));
+        station.dispatch(&targets, &mut due, leapt);
+        let made = made(&samples);
+        assert_eq!(made.iter().map(|(slot, ..)| *slot).collect::<Vec<_>>(), slots(&targets[0], START, leapt));
+        assert!(made.iter().all(|(.., reason)| reason == "clock"), "{made:?}");
+    }
+
+    #[test]
+    fn a_stall_excuses_the_attempt_that_it_was_in_and_no_later_one() {
+        let (station, _samples) = station();
+        let (target, begins) = (watched("t", 10), now());
+        let at = |ms| begins + Duration::from_millis(ms);
+        station.stalls.borrow_mut().beat(at(0), at(50));
+        station.stalls.borrow_mut().beat(at(350), at(10_000));
+        let shot = Shot { slot: START, begins, t0: START, seq: 0 };
+        assert_eq!(station.excuse(&target, &shot, &Trace::new(at(0))), Some(Reason::Starved));
+        assert_eq!(station.excuse(&target, &shot, &Trace::new(at(1_100))), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_repeats_no_slot_within_a_period_and_waits_no_longer_than_one() {
+        let targets = [watched("t", 10)];
+        let next = first(&timetable(&targets, START));
+        let a_little_back = rewound(timetable(&targets, START), &targets, next - Span::from_secs(9));
+        assert_eq!(first(&a_little_back), next);
+        let an_hour_back = rewound(timetable(&targets, START), &targets, next - Span::HOUR);
+        assert_eq!(first(&an_hour_back), next - Span::HOUR + Span::from_secs(10));
+    }
 }

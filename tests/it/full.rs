@@ -1,45 +1,8 @@
 //! Full disks while a region runs: it measures on, says so, and recovers when there is room (DESIGN §5).
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use vigie_tests::disk::Disk;
 use vigie_tests::program::{Program, wait_for};
 use vigie_tests::region::{Region, Web, start_probe};
-
-/// A small disk of memory, where this user may mount one.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(path: &Path, kb: u32) -> Option<Self> {
-        std::fs::create_dir_all(path).unwrap();
-        let size = format!("size={kb}k");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(Self(path.to_owned()));
-        }
-        println!("not tested: a full disk, since this user may not mount one");
-        None
-    }
-
-    /// Leaves no room at all.
-    fn fill(&self) {
-        use std::io::Write;
-        let mut filler = std::fs::File::options().create(true).append(true).open(self.0.join("filler")).unwrap();
-        for size in [65_536, 4_096, 1] {
-            while filler.write_all(&vec![0; size]).is_ok() {}
-        }
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
 
 /// Waits until a metric has risen by `more`.
 fn rises(program: &Program, metric: &str, more: f64) {

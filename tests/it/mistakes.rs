@@ -1,10 +1,10 @@
 //! What people do wrong: a clear error that names place and mend, exit status 2, and nothing on standard output.
 
 use std::path::Path;
-use std::process::Command;
 
 use vigie_aggregator::sqlite::{Access, DataDir};
-use vigie_tests::program::{binary, vigie, wait_for};
+use vigie_tests::disk::Disk;
+use vigie_tests::program::{TOKEN, binary, vigie, wait_for};
 use vigie_tests::region::{Region, Web, start_aggregator_at, write_catalogue};
 
 #[track_caller]
@@ -25,29 +25,20 @@ fn mistakes_about_a_region_that_runs() {
     refuses(dir, &["report", "--data", "data", "--month", "2026-13"], &["2026-13"]);
     refuses(dir, &["report", "--data", "data", "--month", "1999-01"], &["1999-01", "there are"]);
     refuses(dir, &["windows", "--data", "data", "--service", "nobody"], &["nobody"]);
+    refuses(dir, &["run", "--catalogue", "c.toml", "--spool-mib", "15"], &["--spool-mib", "15", "16.."]);
     refuses(dir, &["run", "--catalogue", "c.toml", "--listen", &listen, "--data", "other"], &["cannot listen on", "--listen"]);
     refuses(
         dir,
         &["aggregate", "--catalogue", "c.toml", "--listen", "127.0.0.1:0", "--data", "data"],
         &["served by a process that runs", "--data"],
     );
-    refuses(
-        dir,
-        &[
-            "probe",
-            "--catalogue",
-            "c.toml",
-            "--vantage",
-            "w",
-            "--aggregator",
-            "http://127.0.0.1:1",
-            "--token-file",
-            "t",
-            "--listen",
-            "127.0.0.1:0",
-        ],
-        &["t"],
-    );
+    let probe = |vantage: &'static str, token_file: &'static str| {
+        let probe = ["probe", "--catalogue", "c.toml", "--aggregator", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"];
+        [&probe[..], &["--vantage", vantage, "--token-file", token_file]].concat()
+    };
+    refuses(dir, &probe("v", "t"), &["cannot read the secret in t: "]);
+    std::fs::write(dir.join("token"), TOKEN).unwrap();
+    refuses(dir, &probe("w", "token"), &["the catalogue has no vantage `w`", "--vantage one of v"]);
     refuses(
         dir,
         &["claim", "open", "--data", "data", "--id", "T", "--service", "nobody", "--actor", "a", "--reason", "r", "--yes"],
@@ -89,15 +80,9 @@ fn mistakes_about_directories_and_disks() {
     drop(later);
     refuses(at, &run("later"), &["later version of vigie", "99"]);
 
-    // A full disk at the start: a small one of memory, where we may mount it.
-    std::fs::create_dir(at.join("small")).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16k", "tmpfs", "small"]).current_dir(at).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        println!("not tested: a full disk, since this user may not mount one");
-        return;
-    }
+    // A full disk at the start.
+    let Some(_disk) = Disk::mount(&at.join("small"), 16) else { return };
     refuses(at, &run("small/data"), &["no room on the disk", "small/data"]);
-    assert!(Command::new("umount").arg("small").current_dir(at).status().unwrap().success());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A catalogue that changes while programs run (DESIGN §5): what does not change goes on, and a bad file changes nothing.
 
 use nix::sys::signal::Signal;
-use vigie_tests::program::wait_for;
+use vigie_tests::program::{Program, vigie, wait_for};
 use vigie_tests::region::{Region, Web, write_catalogue};
 
 #[test]
@@ -38,4 +38,30 @@ fn a_new_target_is_measured_from_then_on_and_a_bad_catalogue_changes_nothing() {
     });
     assert_eq!(region.aggregator.json("/api/v1/status")["catalogue_rev"], 2);
     assert!(region.aggregator.json("/api/v1/windows")["windows"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_catalogue_that_the_probe_cannot_measure_never_comes_into_the_log() {
+    let (dir, web) = (tempfile::tempdir().unwrap(), Web::start());
+    let path = dir.path().join("c.toml");
+    write_catalogue(&path, &["v"], &[("a", web.address), ("b", web.address)]);
+    let sound = std::fs::read_to_string(&path).unwrap();
+    let secretive = sound.replace("body = \"alive\"", "body = \"alive\", bearer = { file = \"/nowhere/secret\" }");
+    std::fs::write(&path, &secretive).unwrap();
+    let refused = vigie(dir.path(), &["run", "--catalogue", "c.toml", "--listen", "127.0.0.1:0"]);
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("target `a`") && errors.contains("cannot read the secret in /nowhere/secret"), "{errors}");
+
+    std::fs::write(&path, &sound).unwrap();
+    let region = Program::start(dir.path(), &["run", "--catalogue", "c.toml"]);
+    let rev = || region.json("/api/v1/status")["catalogue_rev"].as_u64();
+    wait_for("samples", || (region.metric("vigie_probe_samples_delivered_total") >= 2.0).then_some(()));
+    assert_eq!(rev(), Some(1), "the log has only the one that can be measured");
+    std::fs::write(&path, &secretive).unwrap();
+    wait_for("the probe's refusal", || (region.metric("vigie_probe_reloads_refused_total") >= 1.0).then_some(()));
+    wait_for("the aggregator's refusal", || (region.metric("vigie_catalogue_refused_total") >= 1.0).then_some(()));
+    let made = region.metric("vigie_probe_samples_made_total");
+    wait_for("the old catalogue's samples", || (region.metric("vigie_probe_samples_made_total") > made).then_some(()));
+    assert_eq!(rev(), Some(1));
 }

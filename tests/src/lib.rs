@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod case;
+pub mod disk;
 pub mod fold;
 pub mod oracle;
 pub mod program;

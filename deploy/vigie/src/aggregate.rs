@@ -21,7 +21,7 @@ use vigie_aggregator::start;
 use vigie_aggregator::view::View;
 use vigie_contract::catalogue::{ChangeKind, Strictness};
 use vigie_contract::record::{CatalogueRecord, Record, encode};
-use vigie_contract::{Catalogue, Span, Time};
+use vigie_contract::{Catalogue, Span, Time, VantageId};
 
 use crate::catalogue_watch::{Read, Watch};
 use crate::shell::{self, Failure, Serving};
@@ -84,7 +84,8 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
         let listener = shell::listen(&args.serving).await?;
         let (watch, first) = Watch::start(args.catalogue.as_deref().unwrap_or(Path::new("")))?;
-        let stop = shell::stop_signal(args.serving.stop_on_eof)?;
+        warn_of_strangers(&tokens, &first.catalogue);
+        let stop = shell::stop_signal(args.serving.ending.stop_on_eof)?;
         // The fold ends after the answers: what was taken with one is still folded.
         let (end_fold, fold_ends) = watch::channel(false);
         let aggregator = Aggregator::start(&args.region, fold_ends)?;
@@ -92,7 +93,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         tracing::info!("http://{} answers", listener.local_addr()?);
         let leading = async {
             aggregator.adopt(&first).await?;
-            follow(&aggregator, watch, async |_| {}, || {}).await
+            follow(&aggregator, watch, async |_| Ok(()), async |_| {}, || {}).await
         };
         let ended = tokio::select! {
             ended = aggregator.ended() => ended,
@@ -111,15 +112,34 @@ pub(crate) fn read_tokens(path: &Path) -> Result<Tokens, Failure> {
     Tokens::read(&text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
-/// Takes every new catalogue to the log, and then to `also`; `refused` learns of those that are not taken. Ends only with the fold.
-pub(crate) async fn follow(aggregator: &Aggregator, mut watch: Watch, also: impl AsyncFn(Read), refused: impl Fn()) -> Result<(), Failure> {
+/// Warns of tokens whose vantage the catalogue does not know, a typo perhaps: their samples count for nothing until it does.
+pub(crate) fn warn_of_strangers(tokens: &Tokens, catalogue: &Catalogue) {
+    let is_known = |id: &VantageId| catalogue.vantages.iter().any(|vantage| vantage.id == *id);
+    for vantage in tokens.vantages().filter(|id| !is_known(id)) {
+        tracing::warn!(%vantage, "a token speaks for a vantage that the catalogue does not know");
+    }
+}
+
+/// Takes every new catalogue for which `prepare` is ready to the log, and then to `also`; `refused` learns of those that are not taken.
+/// Ends only with the fold.
+pub(crate) async fn follow(
+    aggregator: &Aggregator,
+    mut watch: Watch,
+    prepare: impl AsyncFn(&Read) -> Result<(), Failure>,
+    also: impl AsyncFn(Read),
+    refused: impl Fn(),
+) -> Result<(), Failure> {
     let refused = || {
         aggregator.region.note_refused_catalogue();
         refused();
     };
     loop {
         let read = watch.changed(refused).await;
-        match aggregator.adopt(&read).await {
+        let taken = match prepare(&read).await {
+            Ok(()) => aggregator.adopt(&read).await,
+            Err(failure) => Err(failure),
+        };
+        match taken {
             Ok(()) => also(read).await,
             Err(failure) => {
                 tracing::error!(%failure, "the new catalogue is not taken: nothing changes");

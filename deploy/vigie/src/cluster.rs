@@ -120,7 +120,7 @@ pub(crate) async fn run(args: &Args, serving: &Serving, notice: Option<String>) 
         None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
     };
     let listener = shell::listen(serving).await?;
-    let stop = shell::stop_signal(serving.stop_on_eof)?;
+    let stop = shell::stop_signal(serving.ending.stop_on_eof)?;
     let producer = Arc::new(Producer::new(&settings)?);
     let shown = Arc::new(Shown::new(&settings, producer.health().clone()));
     tracing::info!("http://{} answers", listener.local_addr()?);

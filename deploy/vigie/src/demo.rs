@@ -12,6 +12,7 @@ mod verdict;
 use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -210,7 +211,10 @@ impl Workplace {
         let temporary = std::env::temp_dir();
         tidy(&temporary);
         let path = temporary.join(format!("{PREFIX}{}", std::process::id()));
-        fs::create_dir(&path)
+        // The tokens in it are nobody else's, whatever the umask.
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
             .map_err(|error| Failure::new(format!("cannot make {}: {error}; set TMPDIR to a directory with room", path.display())))?;
         Ok(Self(path))
     }

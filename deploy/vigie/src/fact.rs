@@ -90,7 +90,7 @@ impl Desk {
         self.refuse_what_was_decided_meanwhile(record).await?;
         let appended = self.log.append(&[text.into_bytes()]).await?;
         if let Some(appended) = appended.first() {
-            writeln!(out, "appended at offset {}, {}", appended.offset, appended.appended_at)?;
+            writeln!(out, "appended at offset {} of group {}, {}", appended.offset, self.group, appended.appended_at)?;
         }
         Ok(true)
     }

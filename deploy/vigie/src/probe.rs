@@ -1,7 +1,7 @@
 //! `vigie probe`, and the half of `vigie run` that is one.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use vigie_contract::{Catalogue, VantageId};
 use vigie_probe::{AdoptError, HttpSink, Probe, ProbeView, SecretSource, Settings, Sink, Source};
 
 use crate::catalogue_watch::Watch;
-use crate::shell::{self, Failure, Serving};
+use crate::shell::{self, Ending, Failure};
 
 /// Measure from one vantage and send the samples to an aggregator
 #[derive(clap::Args)]
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     vantage: String,
     #[command(flatten)]
     measuring: Measuring,
-    /// The aggregator: http://host:port, or https:// through a proxy that ends TLS
+    /// The aggregator: http://host:port, or https://host:port where a proxy in front of it speaks TLS
     #[arg(long, value_name = "URL")]
     #[cfg_attr(feature = "kafka", arg(required_unless_present = "kafka"))]
     #[cfg_attr(not(feature = "kafka"), arg(required = true))]
@@ -44,8 +44,11 @@ pub(crate) struct Args {
     /// The authorities that signed the aggregator's certificate, PEM; the public ones without it
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Address of the probe's own metrics, /healthz and /readyz
+    #[arg(long, value_name = "ADDRESS", default_value = shell::USUAL_ADDRESS)]
+    listen: SocketAddr,
     #[command(flatten)]
-    serving: Serving,
+    ending: Ending,
 }
 
 /// How a probe measures.
@@ -57,19 +60,20 @@ pub(crate) struct Measuring {
     /// Where samples wait until the log has them
     #[arg(long, value_name = "DIR", default_value = "vigie-spool")]
     pub(crate) spool: PathBuf,
-    /// The spool never grows beyond this, in MiB: the oldest samples are dropped, counted and told
-    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    /// The spool never grows beyond this, in MiB, at least 16: the oldest samples are dropped, counted and told
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
     spool_mib: u64,
 }
 
 pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
     shell::run(async {
         let way = Way::of(args)?;
-        let listener = shell::listen(&args.serving).await?;
+        let listener = shell::listen_on(args.listen).await?;
         let (mut watch, first) = Watch::start(&args.catalogue)?;
-        let stop = shell::stop_signal(args.serving.stop_on_eof)?;
+        let stop = shell::stop_signal(args.ending.stop_on_eof)?;
         way.route(&first.catalogue)?;
-        let probe = start(settings(&args.vantage, &args.measuring, &first.catalogue)?, &first.catalogue, way.sink()).await?;
+        let probe = Probe::start(settings(&args.vantage, &args.measuring, &first.catalogue)?, way.sink())?;
+        begin(&probe, &args.vantage, &first.catalogue).await?;
         tracing::info!("http://{} answers", listener.local_addr()?);
         let following = async {
             loop {
@@ -123,6 +127,7 @@ impl Way {
     }
 
     /// Sends samples as `catalogue` says from now on.
+    #[cfg_attr(not(feature = "kafka"), expect(unused_variables, clippy::unnecessary_wraps, reason = "only Kafka's topics have partitions"))]
     fn route(&self, catalogue: &Catalogue) -> Result<(), Failure> {
         match self {
             // An aggregator knows by itself.
@@ -158,23 +163,30 @@ pub(crate) fn settings(vantage: &str, measuring: &Measuring, catalogue: &Catalog
         let known: Vec<_> = catalogue.vantages.iter().map(|vantage| vantage.id.as_str()).collect();
         return Err(Failure::new(format!("the catalogue has no vantage `{vantage}`: give --vantage one of {}", known.join(", "))));
     }
-    let spool_bytes = measuring.spool_mib.clamp(16, 1 << 30) << 20;
-    Ok(Settings { vantage: id, source: source(&measuring.source)?, spool: measuring.spool.clone(), spool_bytes })
+    let (source, spool, spool_bytes) = (source(&measuring.source)?, measuring.spool.clone(), measuring.spool_mib << 20);
+    Ok(Settings { vantage: id, source, spool, spool_bytes })
 }
 
-/// Starts a probe that measures by `catalogue`.
-pub(crate) async fn start(settings: Settings, catalogue: &Arc<Catalogue>, sink: Arc<dyn Sink>) -> Result<Probe, Failure> {
-    let vantage = settings.vantage.clone();
-    let probe = Probe::start(settings, sink)?;
-    match probe.adopt(Arc::clone(catalogue)).await {
-        Ok(targets) => tracing::info!(%vantage, targets, icmp = icmp(&probe.view()), "measuring"),
-        Err(AdoptError::Unmeasurable(problems)) => {
+/// Makes the checks of a catalogue before anybody relies on them, or says which cannot be made.
+pub(crate) async fn prepare(probe: &Probe, catalogue: &Arc<Catalogue>) -> Result<(), Failure> {
+    probe.prepare(Arc::clone(catalogue)).await.map_err(in_words)
+}
+
+/// Measures by the first catalogue.
+pub(crate) async fn begin(probe: &Probe, vantage: &str, catalogue: &Arc<Catalogue>) -> Result<(), Failure> {
+    let targets = probe.adopt(Arc::clone(catalogue)).await.map_err(in_words)?;
+    tracing::info!(%vantage, targets, icmp = icmp(&probe.view()), "measuring");
+    Ok(())
+}
+
+fn in_words(error: AdoptError) -> Failure {
+    match error {
+        AdoptError::Unmeasurable(problems) => {
             let list: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            return Err(Failure::new(format!("some targets cannot be measured:\n  {}", list.join("\n  "))));
+            Failure::new(format!("some targets cannot be measured:\n  {}", list.join("\n  ")))
         }
-        Err(error) => return Err(error.into()),
+        AdoptError::Stopped => error.into(),
     }
-    Ok(probe)
 }
 
 /// How echoes are sent, or what is missing for them.

@@ -5,16 +5,15 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::OnceCell;
 use vigie_aggregator::live::{Region, source_chain};
 use vigie_aggregator::port::{AppendError, EvidenceLog};
 use vigie_aggregator::sqlite::SqliteLog;
-use vigie_probe::{Acknowledged, ProbeView, Sink, SinkError};
+use vigie_probe::{Acknowledged, Probe, Sink, SinkError};
 
-use crate::aggregate::{Aggregator, RegionArgs, follow, read_tokens};
+use crate::aggregate::{Aggregator, RegionArgs, follow, read_tokens, warn_of_strangers};
 use crate::catalogue_watch::{Read, Watch};
 use crate::probe::{self, Measuring};
 use crate::shell::{self, Failure, Serving};
@@ -44,6 +43,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
         let listener = shell::listen(&args.serving).await?;
         let (watch, first) = Watch::start(&args.catalogue)?;
+        warn_of_strangers(&tokens, &first.catalogue);
         let vantages: Vec<&str> = first.catalogue.vantages.iter().map(|vantage| vantage.id.as_str()).collect();
         let vantage = match (args.vantage.as_deref(), vantages.as_slice()) {
             (Some(vantage), _) => vantage,
@@ -51,32 +51,30 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
             (None, several) => return Err(Failure::new(format!("which vantage is this? Give --vantage one of {}", several.join(", ")))),
         };
         let settings = probe::settings(vantage, &args.measuring, &first.catalogue)?;
-        let stop = shell::stop_signal(args.serving.stop_on_eof)?;
+        let stop = shell::stop_signal(args.serving.ending.stop_on_eof)?;
         // The fold ends after the probe: its last samples are still folded.
         let (end_fold, fold_ends) = tokio::sync::watch::channel(false);
         let aggregator = Aggregator::start(&args.region, fold_ends)?;
-        // The probe measures once the catalogue is in force.
-        let (probe, shown) = (OnceCell::new(), Arc::new(OnceLock::<ProbeView>::new()));
-        let metrics = Arc::clone(&shown);
-        let api = aggregator.api(tokens, args.region.notice(), stop.clone());
-        let api = api.with_probe_metrics(move || metrics.get().map(ProbeView::metrics).unwrap_or_default());
+        let sink = Arc::new(EmbeddedSink { log: Arc::clone(&aggregator.log), region: Arc::clone(&aggregator.region) });
+        let probe = Probe::start(settings, sink)?;
+        let view = probe.view();
+        let api = aggregator.api(tokens, args.region.notice(), stop.clone()).with_probe_metrics(move || view.metrics());
         tracing::info!("http://{} answers", listener.local_addr()?);
         let leading = async {
+            // The log is given no catalogue that cannot be measured, and the probe measures by none that is not in force.
+            probe::prepare(&probe, &first.catalogue).await?;
             aggregator.adopt(&first).await?;
-            let sink = Arc::new(EmbeddedSink { log: Arc::clone(&aggregator.log), region: Arc::clone(&aggregator.region) });
-            let probe = probe.get_or_try_init(|| probe::start(settings, &first.catalogue, sink)).await?;
-            shown.get_or_init(|| probe.view());
-            let also = async |read: Read| probe::adopt(probe, read.catalogue).await;
-            follow(&aggregator, watch, also, || probe.note_refused_reload()).await
+            probe::begin(&probe, vantage, &first.catalogue).await?;
+            let prepare = async |read: &Read| probe::prepare(&probe, &read.catalogue).await;
+            let also = async |read: Read| probe::adopt(&probe, read.catalogue).await;
+            follow(&aggregator, watch, prepare, also, || probe.note_refused_reload()).await
         };
         let ended = tokio::select! {
             ended = aggregator.ended() => ended,
             served = shell::serve(listener, api.router(), stop) => served,
             failed = leading => failed,
         };
-        if let Some(probe) = probe.into_inner() {
-            probe.stop().await;
-        }
+        probe.stop().await;
         end_fold.send_replace(true);
         ended?;
         aggregator.ended().await

@@ -21,6 +21,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// Where a program answers unless it is told otherwise.
+pub(crate) const USUAL_ADDRESS: &str = "127.0.0.1:8420";
 /// So many connections are served at a time, half of the descriptors that a process usually has; others wait.
 const MOST_CONNECTIONS: usize = 512;
 /// The head of a request must have come by then, and an idle connection is closed.
@@ -52,12 +54,19 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Options of every program that listens.
+/// Options of the programs that have a page.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Serving {
     /// Address of the page, the API and the metrics
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8420")]
+    #[arg(long, value_name = "ADDRESS", default_value = USUAL_ADDRESS)]
     pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) ending: Ending,
+}
+
+/// Options of every program that runs until it is told to stop.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Ending {
     /// Stop when standard input ends: for a program that another one starts
     #[arg(long, hide = true)]
     pub(crate) stop_on_eof: bool,

@@ -14,8 +14,8 @@ pub(super) enum Truth {
     Outage { service: &'static str, from: Time, to: Time },
     /// The same, and a customer had noticed at `opened` already.
     Claimed { service: &'static str, opened: Time, from: Time, to: Time },
-    /// No outage, however it may look: `recognized` says what shows that vigie saw what it was, or `None` if nothing does.
-    Harmless { recognized: Option<String> },
+    /// No outage, however it may look: `recognized` says what shows that vigie saw what it was, or else what is wrong.
+    Harmless { recognized: Result<String, String> },
 }
 
 /// An incident of the script.
@@ -92,8 +92,8 @@ fn judge_one(incident: &Incident, windows: &[Window]) -> Row {
             row(format!("ticket {}, down {}", clock(*opened), interval(*from, Some(*to))), derived, is_right)
         }
         Truth::Harmless { recognized } => {
-            let derived = recognized.clone().unwrap_or_else(|| "nothing of it was seen".to_owned());
-            row("no outage".to_owned(), derived, recognized.is_some())
+            let (Ok(derived) | Err(derived)) = recognized;
+            row("no outage".to_owned(), derived.clone(), recognized.is_ok())
         }
     }
 }
@@ -184,6 +184,13 @@ mod tests {
         assert_eq!(verdicts(&[window("web", FROM, Some(FROM + 1)), window("web", TO - 1, Some(TO))]), [false]);
         assert_eq!(verdicts(&[window("web", FROM, Some(TO)), window("api", FROM, Some(TO))]), [true, false]);
         assert_eq!(verdicts(&[window("web", FROM, Some(TO)), window("web", FROM + 60_000_000, Some(TO + 60_000_000))]), [true, false]);
+    }
+
+    #[test]
+    fn a_harmless_incident_is_right_only_if_it_was_recognized() {
+        let is_right = |recognized| judge(&[Incident { name: "starved", truth: Truth::Harmless { recognized } }], &[])[0].is_right;
+        assert!(is_right(Ok("9 slots not measured".to_owned())));
+        assert!(!is_right(Err("2 failures".to_owned())));
     }
 
     #[test]

@@ -54,6 +54,7 @@ const OWNED: Metric = Metric {
 
 /// What a member of a deployment needs.
 #[derive(clap::Args, Clone)]
+#[group(id = "cluster")]
 pub(crate) struct Args {
     /// Instead of a catalogue and a data directory: the settings of Kafka, TOML. `vigie publish` puts a catalogue in force
     #[arg(long, value_name = "FILE", conflicts_with_all = ["catalogue", "data", "tokens"], requires = "clickhouse")]

@@ -19,6 +19,9 @@ const DEAD_LETTER_DAYS: i64 = 400;
 /// A snapshot's chunk and what Kafka adds to it.
 const LEAST_MESSAGE_BYTES: i64 = 1_000_012;
 
+/// What is said of a topic that is not there.
+const MISSING: &str = "is missing, or this user may not see it: `vigie topics --create` makes it";
+
 /// What is wrong with a topic, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
@@ -160,13 +163,10 @@ pub async fn ensure(settings: &Settings) -> Result<Vec<Finding>, TopicsError> {
             for _ in 0..50 {
                 last.clear();
                 look(&client, &health, settings, wanted, &mut last).await?;
-                if last.is_empty() {
+                if last.iter().all(|finding| finding.problem != MISSING) {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                if last.iter().all(|finding| !finding.problem.starts_with("is missing")) {
-                    break;
-                }
             }
             findings.extend(last);
         }
@@ -185,23 +185,20 @@ async fn look(
     // Before anything else: a question for a topic's partitions can make one that is missing, where brokers are set so.
     let described = client.describe_configs([&ResourceSpecifier::Topic(wanted.name)], &options()).await;
     let mut described = described.map_err(|error| explain(health, &error))?;
-    let resource = match described.pop() {
-        Some(Ok(resource)) => resource,
-        Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
-            find(true, "is missing: `vigie topics --create` makes it".to_owned());
-            return Ok(());
-        }
-        Some(Err(code)) => return Err(TopicsError { trouble: Trouble::of(code), reason: format!("topic {}: {code}", wanted.name) }),
-        None => return Err(TopicsError { trouble: Trouble::Other, reason: format!("no answer about topic {}", wanted.name) }),
-    };
-    let metadata = tokio::task::block_in_place(|| client.inner().fetch_metadata(Some(wanted.name), PATIENCE));
+    // The library gives a resource that is refused as one without settings.
+    let resource = described.pop().and_then(Result::ok).filter(|resource| !resource.entries.is_empty());
+    let one = resource.as_ref().map(|_| wanted.name);
+    let metadata = tokio::task::block_in_place(|| client.inner().fetch_metadata(one, PATIENCE));
     let metadata = metadata.map_err(|error| explain(health, &error))?;
-    let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == wanted.name) else {
-        return Err(TopicsError { trouble: Trouble::Other, reason: format!("no answer about topic {}", wanted.name) });
-    };
-    if let Some(code) = topic.error().map(RDKafkaErrorCode::from) {
+    let topic = metadata.topics().iter().find(|topic| topic.name() == wanted.name);
+    if let Some(code) = topic.and_then(rdkafka::metadata::MetadataTopic::error).map(RDKafkaErrorCode::from) {
         return Err(TopicsError { trouble: Trouble::of(code), reason: format!("topic {}: {code}", wanted.name) });
     }
+    let (Some(topic), Some(resource)) = (topic, resource) else {
+        let what = if topic.is_some() { "does not show its settings to this user: allow DescribeConfigs" } else { MISSING };
+        find(true, what.to_owned());
+        return Ok(());
+    };
     let partitions = topic.partitions().len() as i32;
     if partitions < wanted.partitions {
         find(true, format!("has {partitions} partitions of {} that the settings' groups need: add partitions", wanted.partitions));

@@ -17,16 +17,19 @@ What each figure needs:
     verdict                                             gaps, unless the month is breached or not final yet: else null without them
 
 The topic carries windows and nothing else. It is silent while all is well, so it cannot say how far the region has come: `--as-of` does,
-the `frontier_us` of any answer of the API. `--exclusions` are records of evidence with their `appended_at`, all revisions; other records
-among them are skipped, as are those that the region refused, by the rules and the catalogue at hand. `--gaps` are rows of the table
-`gaps`. In the tables there is everything, and only what is complete up to the frontier is read: live or not, the result is consistent.
+the `frontier_us` of any answer of the API, and younger messages are left for the next statement. `--exclusions` are records of evidence
+with their `appended_at`, all revisions; other records among them are skipped, as are those that the region refused, by its rules and the
+catalogue at hand; of a record that went into the logs of several groups the earliest counts. `--gaps` are rows of the table `gaps`.
+
+In the tables there is everything, and only what is complete up to the frontier is read: however live, the result is consistent.
 
 Where it says less than `vigie report`, and never more:
   * A service without a written `since` (no contractual one is) is left out: its measurement begins with its first sample.
-  * A window that a customer ended after supervision did is taken for provisional until the customer's word is as old as final needs.
+  * A month stays provisional for longer if a customer ended one of its windows after supervision had: a window does not tell when that was.
   * Latencies, which come from samples, have no line.
-And it differs where an exclusion is recorded for a month that the region no longer remembers (13 months): there the region's figures
-stand as published.
+Where it differs:
+  * Gaps are published every minute: until a month is over, its unknown time is up to a minute old.
+  * An exclusion for a month that the region no longer remembers (13 months) counts here; there the figures stand as published.
 
 Time is whole microseconds since the Unix epoch, intervals are half-open, percentages are derived once, last, and truncated.
 """
@@ -133,8 +136,9 @@ class Facts:
     catalogue: Catalogue
     services: list[Service]
     as_of: int
-    windows: list[dict]
-    gaps: list[dict] | None
+    windows: dict[str, list[dict]]
+    """By service; so are the gaps."""
+    gaps: dict[str, list[dict]] | None
     exclusions: list[list[dict]]
     """Of each exclusion its revisions, in order."""
 
@@ -146,15 +150,22 @@ def newest(versions, key):
         known = highest.setdefault(key(version), version)
         if version["ver"] > known["ver"]:
             highest[key(version)] = version
-    return list(highest.values())
+    return highest.values()
 
 
 def standing_windows(versions):
-    return [window for window in newest(versions, lambda window: window["id"]) if window["status"] != "retracted"]
+    return by_service(window for window in newest(versions, lambda window: window["id"]) if window["status"] != "retracted")
 
 
 def standing_gaps(versions):
-    return [gap for gap in newest(versions, lambda gap: (gap["service"], gap["start_us"])) if not gap["retracted"]]
+    return by_service(gap for gap in newest(versions, lambda gap: (gap["service"], gap["start_us"])) if not gap["retracted"])
+
+
+def by_service(rows):
+    of_each = defaultdict(list)
+    for row in rows:
+        of_each[row["service"]].append(row)
+    return of_each
 
 
 def revisions(records, catalogue):
@@ -199,14 +210,14 @@ def account(facts, service, month, start, end):
     month_start, month_end = facts.catalogue.month(month)
     ppm, allowed_kinds = facts.catalogue.terms(service.indicator, month_start)
 
-    windows = [window for window in facts.windows if window["service"] == service.id]
+    windows = facts.windows[service.id]
     down = [(window["onset_us"], end_or(facts.as_of, window)) for window in windows]
     excluded = [part for exclusion in facts.exclusions for part in excluded_parts(exclusion, service.id, allowed_kinds)]
     gross_down_us = covered(start, end, down)
     down_us = covered(start, end, down, excluded) - covered(start, end, excluded)
     unknown_us = None
     if facts.gaps is not None:
-        unknown = [(gap["start_us"], end_or(facts.as_of, gap)) for gap in facts.gaps if gap["service"] == service.id]
+        unknown = [(gap["start_us"], end_or(facts.as_of, gap)) for gap in facts.gaps[service.id]]
         unknown_us = covered(start, end, unknown, down, excluded) - covered(start, end, down, excluded)
 
     base_us, elapsed_us = end - start, min(end, facts.as_of) - start
@@ -272,7 +283,7 @@ def is_settled(facts, instant):
 def is_final_window(facts, service, window):
     if window["end_us"] is None:
         return False
-    # A version does not come again when time alone makes it final. Of claims no sample has a say.
+    # No other version is published when time alone makes a window final. Samples have no say in what only customers claim.
     closed = min(service.until, window["end_us"] + service.stable_up)
     return window["final"] or window["kind"] == "claim" or is_settled(facts, closed)
 
@@ -298,9 +309,7 @@ def verdict(allowed, down_us, unknown_us, is_final):
 
 def facts_from_topic(args):
     catalogue = Catalogue(args.catalogue.read_text())
-    windows = standing_windows(ndjson(args.topic))
-    if any(window["as_of_us"] > args.as_of for window in windows):
-        sys.exit("statement: a window is younger than --as-of: the region has come farther")
+    windows = standing_windows(message for message in ndjson(args.topic) if message["as_of_us"] <= args.as_of)
     gaps = None if args.gaps is None else standing_gaps(ndjson(args.gaps))
     return [Facts(catalogue, catalogue.services, args.as_of, windows, gaps, revisions(ndjson(args.exclusions), catalogue))]
 
@@ -417,7 +426,11 @@ def arguments():
 def main():
     args = arguments()
     sources = facts_from_topic(args) if args.topic is not None else facts_from_clickhouse(args)
-    accounts = [line for facts in sources for line in statement(facts, args.month)]
+    accounts = []
+    for facts in sources:
+        accounts += statement(facts, args.month)
+        for service in filter(lambda service: service.since is None, facts.services):
+            print(f"statement: {service.id} is left out: the catalogue has no `since` of it", file=sys.stderr)
     accounts.sort(key=lambda line: (line["indicator"], line["service"]))
     if not accounts:
         sys.exit(f"statement: nothing is measured in {args.month} yet")

@@ -29,6 +29,7 @@ WINDOWS_SQL = ROOT / "aggregator/schema/001_windows.sql"
 VIGIE = os.environ.get("VIGIE")
 DAY_US = 86_400_000_000
 
+sys.dont_write_bytecode = True
 spec = importlib.util.spec_from_file_location("statement", SCRIPT)
 statement = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(statement)

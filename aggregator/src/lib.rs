@@ -3,6 +3,7 @@
 //! [`core`] is the law (SPEC §3 to §7), a pure fold over the log; [`replay`] runs it over a file.
 
 pub mod api;
+pub mod archive;
 #[cfg(feature = "clickhouse")]
 pub mod clickhouse;
 pub mod clock;

@@ -1,9 +1,10 @@
 //! `vigie replay`: a file of evidence evaluated in one go (SPEC §8). No I/O: bytes in, lines out.
 
-use vigie_contract::record::decode;
-use vigie_contract::{Catalogue, Refusal, Time};
+use vigie_contract::record::{decode, decode_appended};
+use vigie_contract::{Catalogue, Refusal, RefusalReason, Time};
 
 use crate::core::engine::{Engine, Pace, Refused, Retain, Settings};
+use crate::port::{Logged, Offset};
 
 /// A line of evidence that the engine does not take, or that is no evidence at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +22,14 @@ pub enum Fault {
     Refused {
         /// Counted from 1.
         line: usize,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The same of an archive's record.
+    #[error("offset {offset}: refused: {refusal}")]
+    RefusedAt {
+        /// Its place in the log.
+        offset: Offset,
         /// Why.
         refusal: Refusal,
     },
@@ -60,6 +69,17 @@ impl Replay {
                 effects.refusals.into_iter().map(fault).collect()
             }
         }
+    }
+
+    /// Takes the next record of an archive. What the live engine would have refused is refused here too.
+    pub fn push_logged(&mut self, logged: &Logged) -> Vec<Fault> {
+        self.lines += 1;
+        let record = match decode_appended(&logged.bytes, logged.appended_at) {
+            Ok(decoded) => decoded.record,
+            Err(unreadable) => Err(Refusal::new(RefusalReason::Malformed, unreadable.to_string())),
+        };
+        let effects = self.engine.step(logged.offset, logged.appended_at, record);
+        effects.refusals.into_iter().map(|refused| Fault::RefusedAt { offset: refused.offset, refusal: refused.refusal }).collect()
     }
 
     /// Evaluates all evidence at `until`, or at the last append time less `settle`. `None` if a line was no evidence: then nothing may

@@ -4,12 +4,16 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
+use vigie_aggregator::archive;
 use vigie_aggregator::replay::{Fault, Replay};
 use vigie_contract::record::LONGEST_RECORD_BYTES;
 
-/// Feeds the evidence at `path` (`-`: standard input) to `replay` and names on `errors` every line that is
-/// not taken; without a catalogue to go by, only those that are no evidence at all.
+/// Feeds the evidence at `path` (`-`: standard input; a directory: the archive of a group's log) to `replay` and names on `errors` every
+/// line that is not taken; without a catalogue to go by, only those that are no evidence at all.
 pub(crate) fn feed(replay: &mut Replay, path: &Path, has_catalogue: bool, errors: &mut impl Write) -> io::Result<()> {
+    if path.is_dir() {
+        return feed_archive(replay, path, has_catalogue, errors);
+    }
     let input: Box<dyn Read> = if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
     let mut input = BufReader::with_capacity(1 << 20, input);
     let mut line = Vec::new();
@@ -18,6 +22,24 @@ pub(crate) fn feed(replay: &mut Replay, path: &Path, has_catalogue: bool, errors
             if has_catalogue || matches!(fault, Fault::Unreadable { .. }) {
                 writeln!(errors, "{}: {fault}", path.display())?;
             }
+        }
+    }
+    Ok(())
+}
+
+fn feed_archive(replay: &mut Replay, path: &Path, has_catalogue: bool, errors: &mut impl Write) -> io::Result<()> {
+    let segments = archive::segments(path).map_err(io::Error::other)?;
+    if segments.is_empty() {
+        return Err(io::Error::other("there is no segment of an archive in it: name the directory of one group and log epoch"));
+    }
+    for pair in segments.windows(2).filter(|pair| pair[0].next != pair[1].first) {
+        writeln!(errors, "warning: offsets {} to {} are not in the archive", pair[0].next, pair[1].first - 1)?;
+    }
+    for segment in segments {
+        let mut faults = Vec::new();
+        segment.verify(Some(&mut |logged| faults.extend(replay.push_logged(&logged)))).map_err(io::Error::other)?;
+        for fault in faults.iter().filter(|_| has_catalogue) {
+            writeln!(errors, "{}: {fault}", segment.path.display())?;
         }
     }
     Ok(())

@@ -64,6 +64,7 @@ const WORDS = {
   starting: ['the aggregator has just started and still reads the evidence.', 'l’agrégateur vient de démarrer et lit encore les relevés.'],
   no_catalogue: ['no catalogue is in force.', 'aucun catalogue n’est en vigueur.'],
   append_failing: ['evidence can no longer be recorded: appending to the log fails.', 'les relevés ne peuvent plus être enregistrés : l’écriture du journal échoue.'],
+  store_failing: ['the window store does not take what follows from the evidence.', 'la base des fenêtres n’accepte pas les résultats.'],
   frontier_lags: ['evaluation lags behind: no fresh evidence reaches the engine.', 'l’évaluation est en retard : aucun relevé récent n’atteint le moteur.'],
   log_ahead: ['the log’s clock is ahead of this machine’s: wait until it has caught up.', 'l’horloge du journal est en avance sur celle de la machine : attendre qu’elle soit rattrapée.'],
   engine_stopped: ['the engine has stopped.', 'le moteur est arrêté.'],

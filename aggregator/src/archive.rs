@@ -240,6 +240,11 @@ impl Writer {
         self.next
     }
 
+    /// Leaves out what is to be had no more: the archive has a hole there, which the names of its segments show.
+    pub fn skip_to(&mut self, next: Offset) {
+        self.next = next;
+    }
+
     /// Writes `records`, which lie in `[self.next(), next)`, as a segment; it is durable when this returns.
     pub fn append(&mut self, records: &[Logged], next: Offset) -> Result<(), ArchiveError> {
         let dir = &self.archive.dir;

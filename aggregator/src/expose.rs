@@ -3,6 +3,7 @@
 use vigie_contract::metric::{Exposition, Metric};
 use vigie_contract::{RefusalReason, Span, Time};
 
+use crate::archivist::Figures;
 use crate::core::account::VerdictOfMonth;
 use crate::core::line::AccountLine;
 use crate::core::snapshot::SEMANTICS_REVISION;
@@ -70,6 +71,9 @@ pub fn expose(region: &Region, now: Time) -> String {
         out.put(&m::FRONTIER_LAG, &[&region.group], seconds(now - frontier));
     }
     expose_counts(&mut out, &region.group, &region.counts());
+    if let Some(archivist) = region.archivist() {
+        expose_archive(&mut out, &region.group, &archivist.figures());
+    }
     out.put(&m::BUILD, &[env!("CARGO_PKG_VERSION"), &SEMANTICS_REVISION.to_string()], 1.0);
     out.into_text()
 }
@@ -158,4 +162,15 @@ fn expose_counts(out: &mut Exposition, group: &str, counts: &Counts) {
     if let Some(difference) = counts.log_clock_difference {
         out.put(&m::LOG_CLOCK_DIFFERENCE, &[group], seconds(difference));
     }
+}
+
+fn expose_archive(out: &mut Exposition, group: &str, figures: &Figures) {
+    out.put(&m::LOG_OLDEST, &[group], figures.oldest as f64);
+    out.put(&m::ARCHIVE_NEXT, &[group], figures.next as f64);
+    out.put(&m::ARCHIVE_BEHIND, &[group], figures.behind as f64);
+    if let Some(newest) = figures.newest {
+        out.put(&m::ARCHIVE_NEWEST, &[group], seconds_us(newest.us()));
+    }
+    out.put(&m::ARCHIVE_LOST, &[group], figures.lost as f64);
+    out.put(&m::ARCHIVE_FAILURES, &[group], figures.failures as f64);
 }

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod archive;
+pub mod archivist;
 #[cfg(feature = "clickhouse")]
 pub mod clickhouse;
 pub mod clock;

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use vigie_contract::record::{Unreadable, decode_appended};
 use vigie_contract::{Decoded, Record, Refusal, RefusalReason, Span, Time};
 
+use crate::archivist::Archivist;
 use crate::clock::{self, Clock};
 use crate::core::engine::{Effects, Engine};
 use crate::core::line::LatencyLine;
@@ -98,6 +99,7 @@ pub struct Region {
     counts: Mutex<Counts>,
     /// The last record in the snapshot that this program has read or written; 0 without one.
     covered: AtomicU64,
+    archivist: OnceLock<Arc<Archivist>>,
 }
 
 impl Region {
@@ -111,6 +113,7 @@ impl Region {
             view: watch::Sender::new(view),
             counts: Mutex::default(),
             covered: AtomicU64::new(0),
+            archivist: OnceLock::new(),
         })
     }
 
@@ -118,6 +121,17 @@ impl Region {
     #[must_use]
     pub fn covered(&self) -> Offset {
         self.covered.load(Ordering::Relaxed)
+    }
+
+    /// Whoever archives the log, if anybody here does.
+    #[must_use]
+    pub fn archivist(&self) -> Option<&Arc<Archivist>> {
+        self.archivist.get()
+    }
+
+    /// Says who archives the log.
+    pub fn archived_by(&self, archivist: Arc<Archivist>) {
+        let _ = self.archivist.set(archivist);
     }
 
     /// Puts another engine in the place of the one that it was made with, before the fold begins.
@@ -157,6 +171,17 @@ impl Region {
             let changes = view.append_failing == worked;
             if changes {
                 Arc::make_mut(view).append_failing = !worked;
+            }
+            changes
+        });
+    }
+
+    /// Notes a batch that the store did not take, or that it takes them again.
+    fn note_store(&self, worked: bool) {
+        self.view.send_if_modified(|view| {
+            let changes = view.store_failing == worked;
+            if changes {
+                Arc::make_mut(view).store_failing = !worked;
             }
             changes
         });
@@ -334,6 +359,7 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
             self.refresh();
         }
         self.region.count(|counts| counts.store_waiting = 0);
+        self.region.note_store(true);
         self.log.commit(self.next);
         Ok(true)
     }
@@ -355,6 +381,7 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
 
     async fn store_failed(&self, error: StoreError) -> Result<(), Stopped> {
         self.region.count(|counts| counts.store_failures += 1);
+        self.region.note_store(false);
         if let StoreError::Replaced { .. } | StoreError::Unfit { .. } = error {
             return Err(Stopped::Store(error));
         }
@@ -392,6 +419,7 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
         view.next = self.next;
         self.region.view.send_modify(|shown| {
             view.append_failing = shown.append_failing;
+            view.store_failing = shown.store_failing;
             *shown = Arc::new(view);
         });
         self.refresh_due = self.clock.now() + REFRESH;

@@ -99,6 +99,18 @@ metrics! {
         "The instant up to which everything is evaluated, in Unix time.";
     FRONTIER_LAG = Gauge "vigie_frontier_lag_seconds" GROUP,
         "Wall clock minus frontier when exported; settle plus a second or two in good health.";
+    LOG_OLDEST = Gauge "vigie_log_oldest_offset" GROUP,
+        "Oldest record that retention has left in the log; absent without an archive.";
+    ARCHIVE_NEXT = Gauge "vigie_archive_next_offset" GROUP,
+        "First record of the log that is not archived; retention must not come near it. Absent without an archive.";
+    ARCHIVE_BEHIND = Gauge "vigie_archive_behind_records" GROUP,
+        "Records in the log that are not archived.";
+    ARCHIVE_NEWEST = Gauge "vigie_archive_newest_timestamp_seconds" GROUP,
+        "Append time of the newest archived record, in Unix time: time() minus this must stay far below the log's retention.";
+    ARCHIVE_LOST = Counter "vigie_archive_lost_records_total" GROUP,
+        "Records that retention deleted before they were archived: any is an incident.";
+    ARCHIVE_FAILURES = Counter "vigie_archive_failures_total" GROUP,
+        "Attempts to archive the log that failed; each is tried again.";
     LOG_CLOCK_DIFFERENCE = Gauge "vigie_log_clock_difference_seconds" GROUP,
         "Append time of the newest record minus our own clock when it was read: beyond 0.3 either way a clock is wrong.";
     RECORDS = Counter "vigie_records_total" &["group", "type"],

@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -68,6 +69,24 @@ pub trait EvidenceLog: Send + Sync {
 
     /// What the log holds now.
     fn bounds(&self) -> impl Future<Output = Result<Bounds, ReadError>> + Send;
+}
+
+impl<L: EvidenceLog> EvidenceLog for Arc<L> {
+    fn append(&self, records: &[Vec<u8>]) -> impl Future<Output = Result<Vec<Appended>, AppendError>> + Send {
+        L::append(self, records)
+    }
+
+    fn read(&self, from: Offset, most: usize) -> impl Future<Output = Result<Vec<Logged>, ReadError>> + Send {
+        L::read(self, from, most)
+    }
+
+    fn commit(&self, next: Offset) {
+        L::commit(self, next);
+    }
+
+    fn bounds(&self) -> impl Future<Output = Result<Bounds, ReadError>> + Send {
+        L::bounds(self)
+    }
 }
 
 /// Where a record went.

@@ -39,6 +39,8 @@ pub enum Cause {
     LogAhead,
     /// Nothing can be appended to the log, not even a tick.
     AppendFailing,
+    /// The store does not take what follows from the log, and the frontier waits for it.
+    StoreFailing,
     /// The frontier is behind the wall clock, although the log is read.
     FrontierLags,
     /// The engine has stopped.
@@ -47,8 +49,15 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Starting, Self::NoCatalogue, Self::LogAhead, Self::AppendFailing, Self::FrontierLags, Self::EngineStopped];
+    pub const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::NoCatalogue,
+        Self::LogAhead,
+        Self::AppendFailing,
+        Self::StoreFailing,
+        Self::FrontierLags,
+        Self::EngineStopped,
+    ];
 
     /// Its word.
     #[must_use]
@@ -58,6 +67,7 @@ impl Cause {
             Self::NoCatalogue => "no_catalogue",
             Self::LogAhead => "log_ahead",
             Self::AppendFailing => "append_failing",
+            Self::StoreFailing => "store_failing",
             Self::FrontierLags => "frontier_lags",
             Self::EngineStopped => "engine_stopped",
         }
@@ -160,6 +170,10 @@ pub struct SeenView {
 }
 
 /// Everything at a frontier.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own: an engine may have caught up while neither log nor store takes anything"
+)]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
     /// The instant up to which everything is evaluated; `None` before the first record.
@@ -196,6 +210,8 @@ pub struct View {
     pub caught_up: bool,
     /// Whether the last append failed.
     pub append_failing: bool,
+    /// Whether the store has not taken the last batch.
+    pub store_failing: bool,
     /// Whether the engine has stopped.
     pub stopped: bool,
 }
@@ -280,6 +296,7 @@ impl View {
             () if self.append_failing => Cause::AppendFailing,
             () if !self.caught_up => Cause::Starting,
             () if self.services.is_empty() => Cause::NoCatalogue,
+            () if lags && self.store_failing => Cause::StoreFailing,
             () if lags => Cause::FrontierLags,
             () => return None,
         };

@@ -5,9 +5,12 @@
 
 pub mod browser;
 pub mod case;
+pub mod clickhouse;
 pub mod disk;
 pub mod fold;
+pub mod kafka;
 pub mod oracle;
 pub mod program;
 pub mod region;
+mod service;
 pub mod world;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vigie_aggregator::api::Api;
+use vigie_aggregator::archive::Archive;
+use vigie_aggregator::archivist::Archivist;
 use vigie_aggregator::clock::wall_now;
 use vigie_aggregator::core::digest::sha256_hex;
 use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings};
@@ -64,6 +66,9 @@ pub(crate) struct RegionArgs {
     /// Who takes the responsibility for a catalogue that changes the past
     #[arg(long, value_name = "NAME")]
     override_by: Option<String>,
+    /// Archive the evidence into this directory; without one it is deleted after 14 days
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
     /// A line to show under the page's title
     #[arg(long, value_name = "TEXT")]
     notice: Option<String>,
@@ -170,6 +175,9 @@ impl Aggregator {
         let store = Arc::new(SqliteStore::open(&dir)?);
         let region = Region::new(GROUP, Engine::new(settings(&log), None));
         let (has_ended, ended) = watch::channel(false);
+        if let Some(archive) = &args.archive {
+            region.archived_by(Arc::new(Archivist::new(Archive::new(archive, GROUP, log.log_epoch()))));
+        }
         let folding = fold(Arc::clone(&region), Arc::clone(&log), Arc::clone(&store), stop);
         let result = tokio::spawn(async move {
             let result = folding.await;
@@ -251,6 +259,7 @@ async fn fold(region: Arc<Region>, log: Arc<SqliteLog>, store: Arc<SqliteStore>,
     tokio::select! {
         ended = live::run(&region, &*log, &*store, start, stop) => Ok(ended?),
         () = housekeeping(&region, &log, &store) => Ok(()),
+        () = archiving(&region, &log) => Ok(()),
     }
 }
 
@@ -293,11 +302,20 @@ pub(crate) async fn restore(log: &SqliteLog, store: &SqliteStore) -> Result<(Eng
     Ok(start::restore(GROUP, || Engine::new(settings, None), log, store, MEND).await?)
 }
 
+async fn archiving(region: &Region, log: &SqliteLog) {
+    match region.archivist() {
+        Some(archivist) => archivist.follow(log).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn housekeeping(region: &Region, log: &SqliteLog, store: &SqliteStore) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         let now = wall_now();
-        if let Err(error) = log.forget(now - KEEP_LOG, region.covered()).await {
+        // What is to be archived stays until it is.
+        let archived = region.archivist().map_or(Offset::MAX, |archivist| archivist.figures().next);
+        if let Err(error) = log.forget(now - KEEP_LOG, region.covered().min(archived)).await {
             tracing::warn!(%error, "cannot forget old records");
         }
         if let Err(error) = store.forget_samples(now - KEEP_SAMPLES).await {

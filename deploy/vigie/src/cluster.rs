@@ -20,6 +20,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use vigie_aggregator::api::Api;
+use vigie_aggregator::archive::{Archive, Archived};
+use vigie_aggregator::archivist::Archivist;
 use vigie_aggregator::clickhouse::{self, ClickHouseStore};
 use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings as EngineSettings};
 use vigie_aggregator::ingest::Tokens;
@@ -29,7 +31,7 @@ use vigie_aggregator::{kafka::Outbox, live, live::Region};
 use vigie_contract::metric::{Exposition, Kind, Metric};
 use vigie_kafka::{Finding, Health, Membership, Ownership, Producer, Settings, Trouble, verify};
 
-use crate::place::{Log, Opened};
+use crate::place::{GroupLog, Log, Opened};
 use crate::shell::{self, Failure, Serving};
 
 /// What to do when neither log nor snapshot has the beginning.
@@ -68,6 +70,9 @@ pub(crate) struct Args {
     /// The name of this process among the members, the same after a restart; the host's without it
     #[arg(long, value_name = "NAME")]
     member: Option<String>,
+    /// Archive the logs that are folded here into this directory, and read from it what retention has deleted
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
 }
 
 /// The engine of one group's log.
@@ -88,6 +93,17 @@ pub(crate) async fn open(settings: &Path) -> Result<Vec<Opened>, Failure> {
         opened.push(Opened { group: group.clone(), log: Log::Kafka(Box::new(log)), engine, start });
     }
     Ok(opened)
+}
+
+/// Every group's log.
+pub(crate) fn logs(settings: &Path) -> Result<Vec<GroupLog>, Failure> {
+    let settings = Settings::read(settings)?;
+    let producer = Arc::new(Producer::new(&settings)?);
+    let log = |(partition, group): (i32, &String)| {
+        let log = Log::Kafka(Box::new(KafkaLog::open(&settings, partition, Arc::clone(&producer), None)?));
+        Ok(GroupLog { group: group.clone(), log_epoch: settings.log_epoch, log })
+    };
+    (0..).zip(&settings.groups).map(log).collect()
 }
 
 /// What would corrupt something ends the program; the rest is told.
@@ -135,6 +151,7 @@ pub(crate) async fn run(args: &Args, serving: &Serving, notice: Option<String>) 
             settings,
             producer,
             membership,
+            archive: args.archive.clone(),
             shown: Arc::clone(&shown),
             notice,
             stop: stop.clone(),
@@ -189,6 +206,7 @@ struct Cluster {
     settings: Settings,
     producer: Arc<Producer>,
     membership: Arc<Membership>,
+    archive: Option<PathBuf>,
     snapshots: KafkaSnapshots,
     store: Outbox<ClickHouseStore>,
     shown: Arc<Shown>,
@@ -247,6 +265,8 @@ impl Cluster {
         let Some(group) = self.settings.groups.get(partition as usize).cloned() else { return Ok(()) };
         let _hold = self.membership.hold(partition);
         let log = Arc::new(KafkaLog::open(&self.settings, partition, Arc::clone(&self.producer), Some(Arc::clone(&self.membership)))?);
+        let archive = self.archive.as_ref().map(|dir| Archive::new(dir, &group, self.settings.log_epoch));
+        let whole = Archived::new(Arc::clone(&log), archive.clone());
         let new = || engine(&self.settings, &group);
         let region = Region::new(group.clone(), new());
         let api = Api::new(Arc::clone(&region), Arc::clone(&log), Tokens::default(), self.notice.clone(), self.stop.clone());
@@ -254,7 +274,7 @@ impl Cluster {
         let store = Production { store: &self.store, snapshots: &self.snapshots };
         let folding = async {
             let (engine, start) = loop {
-                match start::restore(&group, new, &*log, &self.snapshots, MEND).await {
+                match start::restore(&group, new, &whole, &self.snapshots, MEND).await {
                     Ok(begun) => break begun,
                     Err(error @ start::StartError::Forgotten { .. }) => return Err(error.into()),
                     Err(error) => tracing::warn!(group, error = %live::source_chain(&error), "cannot begin yet"),
@@ -263,10 +283,20 @@ impl Cluster {
             };
             tracing::info!(group, from = start.next, "folding");
             region.replace(engine);
-            Ok(live::run(&region, &*log, &store, start, ends.clone()).await?)
+            Ok(live::run(&region, &whole, &store, start, ends.clone()).await?)
+        };
+        let archiving = async {
+            let Some(archive) = archive else { return std::future::pending().await };
+            let archivist = Arc::new(Archivist::new(archive));
+            region.archived_by(Arc::clone(&archivist));
+            // With a client of its own: the fold's reads where the fold is.
+            let log = KafkaLog::open(&self.settings, partition, Arc::clone(&self.producer), None)?;
+            archivist.follow(&log).await;
+            Ok(())
         };
         let ended = tokio::select! {
             ended = folding => ended,
+            failed = archiving => failed,
             // Not begun yet, perhaps; a fold that runs ends by itself.
             () = async { shell::stopped(ends.clone()).await; tokio::time::sleep(shell::FAREWELL).await } => Ok(()),
         };

@@ -1,6 +1,7 @@
 //! The one binary that people type.
 
 mod aggregate;
+mod archive;
 mod catalogue_file;
 mod catalogue_watch;
 mod check;
@@ -61,6 +62,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Replay(replay::Source),
+    Archive(archive::Args),
     Backup(store::Backup),
     Restore(store::Restore),
     Completions(manual::Completions),
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Claim(args) => claim::run(&args),
         Command::Exclude(args) => exclude::run(&args),
+        Command::Archive(args) => archive::run(&args),
         Command::Backup(args) => store::backup(&args),
         Command::Restore(args) => store::restore(&args),
         Command::Completions(args) => manual::completions(&args, Cli::command()),

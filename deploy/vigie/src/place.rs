@@ -22,6 +22,13 @@ pub(crate) struct Place {
     kafka: Option<PathBuf>,
 }
 
+/// The log of one group.
+pub(crate) struct GroupLog {
+    pub(crate) group: String,
+    pub(crate) log_epoch: u64,
+    pub(crate) log: Log,
+}
+
 /// The log of one group, and the engine as its newest snapshot has it.
 pub(crate) struct Opened {
     pub(crate) group: String,
@@ -41,6 +48,17 @@ impl Place {
     }
 
     /// Every group's log.
+    pub(crate) fn logs(&self) -> Result<Vec<GroupLog>, Failure> {
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.kafka {
+            return crate::cluster::logs(kafka);
+        }
+        let dir = DataDir::open(&self.data, Access::Join)?;
+        let log = SqliteLog::open(&dir)?;
+        Ok(vec![GroupLog { group: GROUP.to_owned(), log_epoch: log.log_epoch(), log: Log::Embedded(Box::new((log, dir))) }])
+    }
+
+    /// Every group's log, with the engine.
     pub(crate) async fn open(&self) -> Result<Vec<Opened>, Failure> {
         #[cfg(feature = "kafka")]
         if let Some(kafka) = &self.kafka {

@@ -1,15 +1,13 @@
 //! `kill -9` at random moments: nothing that was acknowledged is lost, and what was published is what the log says.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Map, Value};
-use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings};
 use vigie_aggregator::port::{EvidenceLog, Logged};
 use vigie_aggregator::sqlite::{Access, DataDir, SqliteLog, SqliteStore};
-use vigie_contract::record::decode_appended;
 use vigie_tests::program::{PATIENCE, Program, wait_for};
+use vigie_tests::proof::{every_sequence_is_whole, refold};
 use vigie_tests::region::{Web, write_catalogue};
 
 /// How often the region is killed; a night's run sets `VIGIE_KILLS` higher.
@@ -81,47 +79,4 @@ fn read(dir: &std::path::Path) -> (Vec<Logged>, Vec<Map<String, Value>>) {
         rows.iter_mut().for_each(|row| drop(row.remove("log_group")));
         (records, rows)
     })
-}
-
-/// A sample is made when the spool's write returned, and from then on it is never lost: no hole before the last of a run. How many
-/// samples there are of all runs but the last.
-fn every_sequence_is_whole(log: &[Logged]) -> usize {
-    let mut sequences: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
-    let mut last_run = String::new();
-    for logged in log {
-        let record: Value = serde_json::from_slice(&logged.bytes).unwrap();
-        if record["type"] == "sample" {
-            record["run"].as_str().unwrap().clone_into(&mut last_run);
-            let key = (last_run.clone(), record["target"].as_str().unwrap().to_owned());
-            sequences.entry(key).or_default().push(record["seq"].as_u64().unwrap());
-        }
-    }
-    assert!(sequences.len() > 3, "the test has seen no second life");
-    let whole = |(key, mut sequence): ((String, String), Vec<u64>)| {
-        sequence.sort_unstable();
-        sequence.dedup();
-        assert_eq!(sequence, (0..sequence.len() as u64).collect::<Vec<_>>(), "holes in {key:?}");
-        if key.0 == last_run { 0 } else { sequence.len() }
-    };
-    sequences.into_iter().map(whole).sum()
-}
-
-/// What an engine that was never interrupted publishes of this log.
-fn refold(log: &[Logged]) -> Vec<Map<String, Value>> {
-    let mut engine = Engine::new(Settings { log_epoch: 0, retain: Retain::Horizon, pace: Pace::Live }, None);
-    let mut versions = Vec::new();
-    for logged in log {
-        let decoded = decode_appended(&logged.bytes, logged.appended_at).unwrap();
-        versions.extend(engine.step(logged.offset, logged.appended_at, decoded.record).versions);
-    }
-    let mut rows: Vec<Map<String, Value>> = versions
-        .iter()
-        .map(|version| {
-            let Ok(Value::Object(mut row)) = serde_json::to_value(version) else { panic!("a version is an object") };
-            row.remove("type");
-            row
-        })
-        .collect();
-    rows.sort_by_key(|row| (row["ver"].as_u64(), row["id"].as_str().map(str::to_owned)));
-    rows
 }

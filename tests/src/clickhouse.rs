@@ -54,6 +54,7 @@ impl ClickHouse {
     /// # Panics
     /// If it does not answer.
     pub fn start_with(dir: &Path, options: Options) -> Self {
+        std::fs::create_dir_all(dir).expect("a directory for the server");
         let mut clickhouse = Self { dir: dir.to_owned(), port: free_port(), server: None, options };
         clickhouse.start_again();
         clickhouse

@@ -22,7 +22,10 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--locked", "--package", "vigie"]).current_dir(root).status();
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--locked", "--package", "vigie", "--features", "kafka-tls"])
+            .current_dir(root)
+            .status();
         assert!(built.unwrap().success(), "vigie cannot be built");
         // target/debug/deps/it-…: the binary lies two levels up.
         let test = std::env::current_exe().unwrap();
@@ -122,7 +125,7 @@ impl Program {
     /// # Panics
     /// If there is none.
     pub fn get(&self, path: &str) -> (u16, String) {
-        get(self.address, path).unwrap()
+        get(self.address, path).unwrap_or_else(|error| panic!("{path}: {error}:\n{}", self.log()))
     }
 
     /// The JSON that a GET is answered with.

@@ -66,9 +66,10 @@ pub(crate) struct RegionArgs {
     /// Who takes the responsibility for a catalogue that changes the past
     #[arg(long, value_name = "NAME")]
     override_by: Option<String>,
-    /// Archive the evidence into this directory; without one it is deleted after 14 days
+    /// Archive the evidence into this directory, and read from there what the log has forgotten; without one it is deleted with the log's
+    /// retention, 14 days
     #[arg(long, value_name = "DIR")]
-    archive: Option<PathBuf>,
+    pub(crate) archive: Option<PathBuf>,
     /// A line to show under the page's title
     #[arg(long, value_name = "TEXT")]
     notice: Option<String>,
@@ -83,7 +84,7 @@ impl RegionArgs {
 pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
     #[cfg(feature = "kafka")]
     if let Some(cluster) = &args.cluster {
-        return shell::run(crate::cluster::run(cluster, &args.serving, args.region.notice()));
+        return shell::run(crate::cluster::run(cluster, &args.serving, &args.region));
     }
     shell::run(async {
         let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();

@@ -31,6 +31,7 @@ use vigie_aggregator::{kafka::Outbox, live, live::Region};
 use vigie_contract::metric::{Exposition, Kind, Metric};
 use vigie_kafka::{Finding, Health, Membership, Ownership, Producer, Settings, Trouble, verify};
 
+use crate::aggregate::RegionArgs;
 use crate::place::{GroupLog, Log, Opened};
 use crate::shell::{self, Failure, Serving};
 
@@ -70,9 +71,6 @@ pub(crate) struct Args {
     /// The name of this process among the members, the same after a restart; the host's without it
     #[arg(long, value_name = "NAME")]
     member: Option<String>,
-    /// Archive the logs that are folded here into this directory, and read from it what retention has deleted
-    #[arg(long, value_name = "DIR")]
-    archive: Option<PathBuf>,
 }
 
 /// The engine of one group's log.
@@ -129,7 +127,7 @@ pub(crate) fn kafka_metrics(clients: &[(&str, Option<(Trouble, String)>)]) -> St
 }
 
 /// Folds what the deployment gives to this member, until it is told to stop.
-pub(crate) async fn run(args: &Args, serving: &Serving, notice: Option<String>) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, serving: &Serving, region: &RegionArgs) -> Result<(), Failure> {
     let settings = Settings::read(&args.kafka)?;
     let store = clickhouse::Settings::read(&args.clickhouse)?;
     let member = match &args.member {
@@ -151,9 +149,9 @@ pub(crate) async fn run(args: &Args, serving: &Serving, notice: Option<String>) 
             settings,
             producer,
             membership,
-            archive: args.archive.clone(),
+            archive: region.archive.clone(),
             shown: Arc::clone(&shown),
-            notice,
+            notice: region.notice(),
             stop: stop.clone(),
         };
         Arc::new(cluster).share().await
@@ -223,6 +221,10 @@ impl Cluster {
         let mut running = JoinSet::new();
         loop {
             let ownership = owned.borrow_and_update().clone();
+            let words = match &ownership {
+                Ownership::Joining => "the consumer group has not answered yet",
+                _ => "standby: other members of the deployment fold all groups",
+            };
             let ours = match ownership {
                 Ownership::Fenced(why) => {
                     return Err(Failure::new(format!("another process has our name in the group, give each its own --member: {why}")));
@@ -244,7 +246,7 @@ impl Cluster {
                     end
                 });
             }
-            self.shown.joined(&ownership_words(folds.len()));
+            self.shown.joined(words);
             tokio::select! {
                 changed = owned.changed() => changed?,
                 Some(ended) = running.join_next() => ended??,
@@ -302,14 +304,6 @@ impl Cluster {
         };
         self.shown.hide(&group);
         ended
-    }
-}
-
-fn ownership_words(folds: usize) -> String {
-    if folds == 0 {
-        "standby: other members of the deployment fold all groups".to_owned()
-    } else {
-        format!("{folds} groups are folded here")
     }
 }
 

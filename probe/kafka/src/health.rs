@@ -67,6 +67,7 @@ impl Trouble {
 #[derive(Debug, Default)]
 struct State {
     trouble: Option<(Trouble, String)>,
+    failures: u64,
 }
 
 /// What is wrong now with a client's connections, if anything; clones share it.
@@ -80,6 +81,11 @@ impl Health {
         self.state().trouble.clone()
     }
 
+    /// How often something was wrong so far.
+    pub(crate) fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
     pub(crate) fn worked(&self) {
         let mut state = self.state();
         if let Some((trouble, _)) = state.trouble.take() {
@@ -91,6 +97,7 @@ impl Health {
     /// That no broker answers follows from whatever else is wrong, and does not hide it.
     pub(crate) fn failed(&self, trouble: Trouble, reason: &str) {
         let mut state = self.state();
+        state.failures += 1;
         let known = state.trouble.as_ref().map(|(known, _)| *known);
         let tells_more = match (known, trouble) {
             (None, _) => true,

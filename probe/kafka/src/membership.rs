@@ -3,15 +3,19 @@
 //! Whoever owns a partition folds it, from where its snapshot ends and not from what was committed; so reading has a client of its own
 //! ([`PartitionReader`](crate::PartitionReader)), and this one only says whose turn it is. What is committed is for people and tools
 //! that ask how far a group has come.
+//!
+//! A member that cannot reach its group does not know whether others have taken over. It goes on with what it had until the group says
+//! otherwise: what two fold at the same time is the same, and what nobody folds is unseen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::sync::watch;
 
 use crate::health::{Context, Health};
@@ -25,6 +29,13 @@ const HEARTBEAT_MS: &str = "1500";
 /// A partition that is taken from us waits so long for whoever folds it to end.
 const HANDOVER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
+/// A client that reports nothing wrong for so many polls works.
+const QUIET_POLLS: u32 = 50;
+/// A member that lost its partitions, works again and is given none for so many polls has none.
+const LOST_POLLS: u32 = 150;
+/// Whoever returns with our name after a broker's restart is ourselves, and joins again; but not so often in so many polls.
+const MOST_FENCED: usize = 4;
+const FENCED_POLLS: u64 = 600;
 
 /// What a member owns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,10 +51,19 @@ pub enum Ownership {
 
 /// Membership in a group.
 pub struct Membership {
-    consumer: Arc<BaseConsumer<GroupContext>>,
-    topic: String,
+    member: Arc<Member>,
     owned: watch::Receiver<Ownership>,
+}
+
+/// What the thread shares with the membership.
+struct Member {
+    config: ClientConfig,
+    topic: String,
+    /// Made anew when the library gives it up.
+    consumer: Mutex<Arc<BaseConsumer<GroupContext>>>,
+    own: Arc<watch::Sender<Ownership>>,
     holds: Arc<Holds>,
+    health: Health,
 }
 
 /// Who still works on a partition.
@@ -88,27 +108,24 @@ impl Membership {
     /// Joins `group` for the evidence, as the member called `instance`: one that comes back within the session's time has its partitions
     /// again.
     pub fn join(settings: &Settings, group: &str, instance: &str) -> Result<Self, SendError> {
-        let health = Health::default();
-        let (own, owned) = watch::channel(Ownership::Joining);
-        let holds = Arc::new(Holds::default());
         let mut config = settings.client();
         config.set("group.id", group).set("group.instance.id", instance);
         config.set("partition.assignment.strategy", "cooperative-sticky");
         config.set("session.timeout.ms", SESSION_MS).set("heartbeat.interval.ms", HEARTBEAT_MS);
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false").set("auto.offset.reset", "latest");
         config.set("queued.min.messages", "1").set("queued.max.messages.kbytes", "1024");
-        let context = GroupContext { base: Context(health.clone()), own, holds: Arc::clone(&holds) };
+        let (own, owned) = watch::channel(Ownership::Joining);
+        let (own, holds, health) = (Arc::new(own), Arc::new(Holds::default()), Health::default());
         let topic = settings.topics.evidence.clone();
-        let wrong = |error: KafkaError| SendError::Unavailable(error.to_string());
-        let consumer: BaseConsumer<GroupContext> = config.create_with_context(context).map_err(wrong)?;
-        consumer.subscribe(&[&topic]).map_err(wrong)?;
-        let consumer = Arc::new(consumer);
-        let member = Arc::downgrade(&consumer);
+        let consumer = consumer(&config, &topic, &own, &holds, &health);
+        let consumer = Mutex::new(Arc::new(consumer.map_err(|error| SendError::Unavailable(error.to_string()))?));
+        let member = Arc::new(Member { config, topic, consumer, own, holds, health });
+        let kept = Arc::downgrade(&member);
         std::thread::Builder::new()
             .name("vigie-kafka-group".into())
-            .spawn(move || keep(&member, &health))
+            .spawn(move || keep(&kept))
             .map_err(|error| SendError::Unavailable(error.to_string()))?;
-        Ok(Self { consumer, topic, owned, holds })
+        Ok(Self { member, owned })
     }
 
     /// Learns of what is owned.
@@ -120,49 +137,86 @@ impl Membership {
     /// What is wrong now.
     #[must_use]
     pub fn health(&self) -> &Health {
-        &self.consumer.context().base.0
+        &self.member.health
     }
 
     /// Says that a partition is worked on.
     #[must_use]
     pub fn hold(&self, partition: i32) -> Hold {
-        *self.holds.held().entry(partition).or_default() += 1;
-        Hold { partition, holds: Arc::clone(&self.holds) }
+        let holds = &self.member.holds;
+        *holds.held().entry(partition).or_default() += 1;
+        Hold { partition, holds: Arc::clone(holds) }
     }
 
     /// Notes that everything before `next` was taken. One that cannot be noted costs nobody anything.
     pub fn commit(&self, partition: i32, next: i64) {
         let mut list = TopicPartitionList::new();
-        let added = list.add_partition_offset(&self.topic, partition, Offset::Offset(next));
-        if let Err(error) = added.and_then(|()| self.consumer.commit(&list, CommitMode::Async)) {
+        let added = list.add_partition_offset(&self.member.topic, partition, Offset::Offset(next));
+        if let Err(error) = added.and_then(|()| self.member.consumer().commit(&list, CommitMode::Async)) {
             tracing::debug!(%error, "cannot commit");
         }
     }
 }
 
-impl Drop for Membership {
-    fn drop(&mut self) {
-        // To drop a consumer can take as long as a session; its thread has the last reference then.
-        self.consumer.unsubscribe();
+fn consumer(
+    config: &ClientConfig,
+    topic: &str,
+    own: &Arc<watch::Sender<Ownership>>,
+    holds: &Arc<Holds>,
+    health: &Health,
+) -> Result<BaseConsumer<GroupContext>, KafkaError> {
+    let context =
+        GroupContext { base: Context(health.clone()), own: Arc::clone(own), holds: Arc::clone(holds), is_lost: AtomicBool::new(true) };
+    let consumer: BaseConsumer<GroupContext> = config.create_with_context(context)?;
+    consumer.subscribe(&[topic])?;
+    Ok(consumer)
+}
+
+impl Member {
+    fn consumer(&self) -> Arc<BaseConsumer<GroupContext>> {
+        Arc::clone(&self.consumer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another client in the place of one that the library has given up.
+    fn join_again(&self) {
+        match consumer(&self.config, &self.topic, &self.own, &self.holds, &self.health) {
+            Ok(consumer) => *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(consumer),
+            Err(error) => self.health.note(&error, &error.to_string()),
+        }
     }
 }
 
-/// Heartbeats and rebalances, until the membership is dropped.
-fn keep(member: &Weak<BaseConsumer<GroupContext>>, health: &Health) {
-    while let Some(consumer) = member.upgrade() {
-        match consumer.poll(POLL) {
-            Some(Err(error)) => {
-                let code = error.rdkafka_error_code();
-                if let Some(RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::Fatal) = code {
-                    let why = consumer.client().fatal_error().map_or_else(|| error.to_string(), |(_, reason)| reason);
-                    consumer.context().own.send_replace(Ownership::Fenced(why));
-                    return;
-                }
-                health.note(&error, &error.to_string());
+/// Heartbeats and rebalances, until the membership is dropped. To drop a consumer can take as long as a session: it is done here.
+fn keep(member: &Weak<Member>) {
+    let (mut polls, mut quiet_polls, mut failures) = (0_u64, 0_u32, 0);
+    let mut fenced: VecDeque<u64> = VecDeque::new();
+    while let Some(member) = member.upgrade() {
+        let consumer = member.consumer();
+        polls += 1;
+        let polled = consumer.poll(POLL);
+        // A record that was fetched before the partition was paused is nothing to us.
+        if let Some(Err(error)) = &polled {
+            member.health.note(error, &error.to_string());
+        }
+        if let Some((_, why)) = consumer.client().fatal_error() {
+            fenced.retain(|at| polls - at < FENCED_POLLS);
+            fenced.push_back(polls);
+            if fenced.len() >= MOST_FENCED {
+                member.own.send_replace(Ownership::Fenced(why));
+                return;
             }
-            None if consumer.assignment().is_ok_and(|assignment| assignment.count() > 0) && !consumer.assignment_lost() => health.worked(),
-            // A record that was fetched before the partition was paused is nothing to us.
-            Some(Ok(_)) | None => {}
+            tracing::warn!(why, "the group has given us up: joining it again");
+            std::thread::sleep(POLL * 10);
+            member.join_again();
+            continue;
+        }
+        let is_quiet = std::mem::replace(&mut failures, member.health.failures()) == failures;
+        quiet_polls = if is_quiet { quiet_polls + 1 } else { 0 };
+        if quiet_polls == QUIET_POLLS {
+            member.health.worked();
+        }
+        if quiet_polls >= LOST_POLLS {
+            consumer.context().give_up_what_was_lost();
         }
     }
 }
@@ -170,8 +224,10 @@ fn keep(member: &Weak<BaseConsumer<GroupContext>>, health: &Health) {
 /// What the client of a group calls back.
 struct GroupContext {
     base: Context,
-    own: watch::Sender<Ownership>,
+    own: Arc<watch::Sender<Ownership>>,
     holds: Arc<Holds>,
+    /// Whether what is owned is what an earlier membership was given.
+    is_lost: AtomicBool,
 }
 
 impl ClientContext for GroupContext {
@@ -187,38 +243,54 @@ impl ClientContext for GroupContext {
 }
 
 impl ConsumerContext for GroupContext {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(list) = rebalance {
-            let revoked = partitions(list);
-            tracing::info!(partitions = ?revoked, "these partitions go to another member of the group");
-            self.change(|owned| owned.retain(|partition| !revoked.contains(partition)));
-            self.holds.wait(&revoked);
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(list) = rebalance else { return };
+        let revoked = partitions(list);
+        if consumer.assignment_lost() {
+            tracing::warn!(partitions = ?revoked, "out of the group's reach: going on with what we had until it answers");
+            self.is_lost.store(true, Ordering::SeqCst);
+            return;
         }
+        tracing::info!(partitions = ?revoked, "these partitions go to another member of the group");
+        self.change(|owned| owned.retain(|partition| !revoked.contains(partition)));
+        self.holds.wait(&revoked);
     }
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(list) = rebalance {
-            if let Err(error) = consumer.pause(list) {
-                tracing::debug!(%error, "cannot pause: what is fetched is dropped");
-            }
-            let assigned = partitions(list);
-            tracing::info!(partitions = ?assigned, "these partitions are ours");
-            self.change(|owned| owned.extend(&assigned));
+        let Rebalance::Assign(list) = rebalance else { return };
+        if let Err(error) = consumer.pause(list) {
+            tracing::debug!(%error, "cannot pause: what is fetched is dropped");
         }
+        let assigned = partitions(list);
+        tracing::info!(partitions = ?assigned, "these partitions are ours");
+        let is_new = self.is_lost.swap(false, Ordering::SeqCst);
+        self.change(|owned| {
+            if is_new {
+                owned.clear();
+            }
+            owned.extend(&assigned);
+        });
     }
 }
 
 impl GroupContext {
     fn change(&self, change: impl FnOnce(&mut BTreeSet<i32>)) {
-        self.own.send_modify(|ownership| match ownership {
-            Ownership::Owns(owned) => change(owned),
-            Ownership::Joining => {
-                let mut owned = BTreeSet::new();
-                change(&mut owned);
-                *ownership = Ownership::Owns(owned);
-            }
-            Ownership::Fenced(_) => {}
+        self.own.send_modify(|ownership| {
+            let mut owned = match std::mem::take(ownership) {
+                Ownership::Owns(owned) => owned,
+                Ownership::Joining => BTreeSet::new(),
+                fenced @ Ownership::Fenced(_) => return *ownership = fenced,
+            };
+            change(&mut owned);
+            *ownership = Ownership::Owns(owned);
         });
+    }
+
+    /// The group answers again, and has not given back what it gave before.
+    fn give_up_what_was_lost(&self) {
+        if self.is_lost.swap(false, Ordering::SeqCst) {
+            self.change(BTreeSet::clear);
+        }
     }
 }
 

@@ -1,0 +1,218 @@
+//! Kafka and ClickHouse: whatever dies, every window comes out once, and is what the log says.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, TestRunner};
+use vigie_tests::cluster::{Cluster, DEPLOYMENTS, is_all, read_topic};
+use vigie_tests::program::{Program, wait_for};
+use vigie_tests::proof::every_sequence_is_whole;
+
+/// How often something is killed; a night's run sets `VIGIE_KILLS` higher.
+fn rounds() -> u32 {
+    std::env::var("VIGIE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6)
+}
+
+/// What can be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Probe,
+    Alpha,
+    Beta,
+    Broker,
+    Store,
+}
+
+const PARTS: [Part; 5] = [Part::Probe, Part::Alpha, Part::Beta, Part::Broker, Part::Store];
+
+impl Part {
+    fn kill(self, cluster: &mut Cluster) {
+        match self {
+            Self::Probe => cluster.probe.take().unwrap().kill(),
+            Self::Alpha => cluster.aggregators[0].take().unwrap().kill(),
+            Self::Beta => cluster.aggregators[1].take().unwrap().kill(),
+            Self::Broker => cluster.kafka.broker(0).kill(),
+            Self::Store => cluster.clickhouse.kill(),
+        }
+    }
+
+    fn start(self, cluster: &mut Cluster) {
+        match self {
+            Self::Probe => cluster.start_probe(),
+            Self::Alpha => cluster.start_aggregator(0),
+            Self::Beta => cluster.start_aggregator(1),
+            Self::Broker => cluster.kafka.broker(0).start(),
+            Self::Store => cluster.clickhouse.start_again(),
+        }
+    }
+}
+
+#[test]
+fn whatever_is_killed_every_window_comes_out_once_and_is_what_the_log_says() {
+    let mut cluster = Cluster::start(1);
+    let mut random = TestRunner::new(Config::default());
+    let mut draw = move |most: u64| (0..most).new_tree(&mut random).unwrap().current();
+    for round in 0..rounds() {
+        // The web server is down in every other round, so that windows open and close across deaths.
+        cluster.webs[2].set_up(round % 2 == 1);
+        let chosen = 1 + draw((1 << PARTS.len()) - 1);
+        let victims: Vec<Part> = PARTS.into_iter().enumerate().filter(|(bit, _)| chosen & (1 << bit) != 0).map(|(_, part)| part).collect();
+        println!("round {round}: {victims:?}");
+        for victim in &victims {
+            std::thread::sleep(Duration::from_millis(draw(1_500)));
+            victim.kill(&mut cluster);
+        }
+        std::thread::sleep(Duration::from_millis(draw(3_000)));
+        // Programs come back before what they need, or after it.
+        let from = draw(victims.len() as u64) as usize;
+        for at in 0..victims.len() {
+            victims[(from + at) % victims.len()].start(&mut cluster);
+        }
+        if round % 4 == 2 {
+            // Not every outage may be over before anybody sees it.
+            cluster.wait_for_open(1);
+        }
+    }
+    cluster.webs[2].set_up(true);
+    cluster.wait_until_all("up");
+    cluster.wait_for_open(0);
+    cluster.wait_until_delivered();
+    let (log, versions) = cluster.prove();
+    assert!(versions >= 2, "the test has seen no window");
+    println!("{} records, {versions} versions", log.len());
+}
+
+#[test]
+fn samples_that_only_the_spool_has_survive_the_probe_and_arrive_when_kafka_is_back() {
+    let mut cluster = Cluster::start(1);
+    for _ in 0..2 {
+        cluster.kafka.broker(0).kill();
+        let spooled = || cluster.probe.as_ref().unwrap().metric("vigie_probe_samples_spooled");
+        wait_for("samples that only the spool has", || (spooled() >= 6.0).then_some(()));
+        cluster.probe.take().unwrap().kill();
+        cluster.kafka.broker(0).start();
+        cluster.start_probe();
+    }
+    cluster.wait_until_delivered();
+    cluster.wait_until_all("up");
+    let (log, versions) = cluster.prove();
+    assert!(every_sequence_is_whole(&log) > 0);
+    assert_eq!(versions, 0, "a log that was away is no outage");
+}
+
+/// What a metric of an aggregator's group says; 0 where it is standby.
+fn owns(member: &Program) -> bool {
+    member.metric("vigie_group_owned{group=\"main\"}") == 1.0
+}
+
+#[test]
+fn a_member_that_is_frozen_longer_than_its_session_wakes_up_and_corrupts_nothing() {
+    let mut cluster = Cluster::start(1);
+    let second = cluster.start_member(DEPLOYMENTS[0], "two");
+    wait_for("the standby", || second.get("/readyz").1.starts_with("standby").then_some(()));
+    assert!(owns(cluster.aggregator(0)) && !owns(&second));
+    cluster.aggregator(0).signal(Signal::SIGSTOP);
+    cluster.webs[2].set_up(false);
+    wait_for("the takeover", || (owns(&second) && second.get("/readyz").0 == 200).then_some(()));
+    wait_for("the window", || second.get("/api/v1/windows?status=open").1.contains("web/r1").then_some(()));
+    cluster.aggregator(0).signal(Signal::SIGCONT);
+    cluster.webs[2].set_up(true);
+    // Whichever of them has the log in the end: it is one, and what it shows is true.
+    wait_for("one owner", || (owns(cluster.aggregator(0)) != owns(&second)).then_some(()));
+    let owner = if owns(&second) { &second } else { cluster.aggregator(0) };
+    wait_for("up again", || is_all(owner, "up").then_some(()));
+    wait_for("the window's end", || (!owner.get("/api/v1/windows?status=open").1.contains("web/r1")).then_some(()));
+    if owns(&second) {
+        cluster.aggregators[0] = None;
+    }
+    cluster.wait_until_delivered();
+    let (_, versions) = cluster.prove();
+    assert!(versions >= 2, "the test has seen no window");
+}
+
+#[test]
+fn nothing_is_shown_as_well_while_kafka_hangs_and_nothing_is_invented_by_it() {
+    let mut cluster = Cluster::start(1);
+    cluster.kafka.broker(0).freeze();
+    for aggregator in cluster.aggregators.iter().flatten() {
+        wait_for("unknown", || is_all(aggregator, "unknown").then_some(()));
+        let (status, words) = aggregator.get("/readyz");
+        assert_eq!(status, 503, "{words}");
+    }
+    cluster.kafka.broker(0).thaw();
+    cluster.wait_until_all("up");
+    cluster.wait_until_delivered();
+    let (_, versions) = cluster.prove();
+    assert_eq!(versions, 0, "a log that hangs is no outage");
+}
+
+#[test]
+fn a_store_that_takes_nothing_holds_the_fold_back_and_loses_nothing() {
+    let mut cluster = Cluster::start(1);
+    let full = "MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000";
+    cluster.clickhouse.query(&format!("ALTER TABLE vigie.samples {full}"));
+    cluster.webs[2].set_up(false);
+    for aggregator in cluster.aggregators.iter().flatten() {
+        wait_for("the store's trouble", || (aggregator.get("/readyz") == (503, "store_failing\n".to_owned())).then_some(()));
+        assert!(aggregator.metric("vigie_store_failures_total") > 0.0);
+        assert!(aggregator.log().contains("NOT_ENOUGH_SPACE"), "{}", aggregator.log());
+    }
+    cluster.clickhouse.query("ALTER TABLE vigie.samples RESET SETTING min_free_disk_bytes_to_perform_insert");
+    cluster.wait_for_open(1);
+    cluster.clickhouse.freeze();
+    cluster.webs[2].set_up(true);
+    for aggregator in cluster.aggregators.iter().flatten() {
+        wait_for("unknown", || is_all(aggregator, "unknown").then_some(()));
+    }
+    cluster.clickhouse.thaw();
+    cluster.wait_for_open(0);
+    cluster.wait_until_all("up");
+    cluster.wait_until_delivered();
+    let (_, versions) = cluster.prove();
+    assert!(versions >= 2, "the test has seen no window");
+}
+
+#[test]
+fn poison_is_kept_with_its_reason_and_a_snapshot_that_is_damaged_is_not_used() {
+    let mut cluster = Cluster::start(1);
+    let poison: [&[u8]; 4] = [b"not json", b"{\"v\":9,\"type\":\"tick\"}", b"\xff\xfe", b"{\"v\":1,\"type\":\"sample\"}"];
+    append(&cluster, "vigie.evidence.v1", &poison.map(|bytes| (&b""[..], bytes)));
+    let counted = || cluster.clickhouse.query("SELECT uniqExact(ver) FROM vigie.dead_letters").trim().parse::<usize>().unwrap();
+    wait_for("dead letters in the table", || (counted() == poison.len()).then_some(()));
+    let told = read_topic(&cluster.kafka.bootstrap(), "vigie.deadletters.v1");
+    for deployment in DEPLOYMENTS {
+        assert_eq!(told.iter().filter(|message| message.deployment == deployment).count(), poison.len());
+    }
+    // A snapshot is taken at the end; the next start finds it damaged, says so, and reads the log from its start.
+    assert!(cluster.aggregators[0].take().unwrap().stop().success());
+    let snapshots = read_topic(&cluster.kafka.bootstrap(), "vigie.snapshots.v1");
+    let chunks: Vec<&[u8]> = snapshots.iter().filter(|told| told.key.starts_with("alpha/main/")).map(|told| told.key.as_bytes()).collect();
+    assert!(!chunks.is_empty(), "there is no snapshot");
+    let damage: Vec<(&[u8], &[u8])> = chunks.iter().map(|key| (*key, &b"damage"[..])).collect();
+    append(&cluster, "vigie.snapshots.v1", &damage);
+    cluster.start_aggregator(0);
+    wait_for("ready", || (cluster.aggregator(0).get("/readyz").0 == 200).then_some(()));
+    let log = cluster.aggregator(0).log();
+    assert!(log.contains("a snapshot is not whole") && log.contains("from=0"), "{log}");
+    cluster.wait_until_delivered();
+    cluster.prove();
+}
+
+/// Appends records to the first partition of a topic, as anybody could who may.
+fn append(cluster: &Cluster, topic: &str, records: &[(&[u8], &[u8])]) {
+    let settings = vigie_kafka::Settings::read(&cluster.dir.path().join("kafka.toml")).unwrap();
+    let producer = vigie_kafka::Producer::new(&settings).unwrap();
+    let messages: Vec<vigie_kafka::Message<'_>> = records
+        .iter()
+        .map(|(key, payload)| vigie_kafka::Message {
+            topic,
+            partition: Some(0),
+            key: Some(*key).filter(|key| !key.is_empty()),
+            payload: Some(payload),
+            header: None,
+        })
+        .collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(producer.send(&messages)).unwrap();
+}

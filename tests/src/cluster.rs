@@ -1,0 +1,304 @@
+//! A region on several machines, as far as one machine can be several: real Kafka, real ClickHouse, two deployments of aggregators that
+//! stand by for each other, and a probe.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::{Map, Value};
+use vigie_aggregator::archive::segments;
+use vigie_aggregator::port::Logged;
+
+use crate::clickhouse::ClickHouse;
+use crate::kafka::Kafka;
+use crate::program::{Program, vigie, wait_for};
+use crate::proof;
+use crate::region::{Web, write_catalogue};
+
+/// The two deployments.
+pub const DEPLOYMENTS: [&str; 2] = ["alpha", "beta"];
+
+/// The region.
+pub struct Cluster {
+    /// Where its files are.
+    pub dir: tempfile::TempDir,
+    /// The servers of the targets `a`, `b` and `web`; the first two are the anchors.
+    pub webs: Vec<Web>,
+    /// The log.
+    pub kafka: Kafka,
+    /// The store.
+    pub clickhouse: ClickHouse,
+    /// A member of each deployment.
+    pub aggregators: Vec<Option<Program>>,
+    /// `vigie probe`, of vantage `v`.
+    pub probe: Option<Program>,
+}
+
+/// A message of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Which deployment told it.
+    pub deployment: String,
+    /// Its key.
+    pub key: String,
+    /// What it says.
+    pub text: Vec<u8>,
+}
+
+impl Cluster {
+    /// Starts everything, with so many brokers, and waits until all services are up.
+    ///
+    /// # Panics
+    /// If they are not.
+    pub fn start(brokers: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let kafka = Kafka::start(&dir.path().join("kafka"), brokers);
+        Self::start_with(dir, kafka, brokers)
+    }
+
+    /// The same with a log that is there already.
+    ///
+    /// # Panics
+    /// If the services do not come up.
+    pub fn start_with(dir: tempfile::TempDir, kafka: Kafka, brokers: usize) -> Self {
+        let clickhouse = ClickHouse::start(&dir.path().join("clickhouse"));
+        let mut cluster = Self::prepare(dir, kafka, clickhouse, brokers);
+        cluster.vigie(&["topics", "--kafka", "kafka.toml", "--create"]);
+        cluster.vigie(&["schema", "--clickhouse", "clickhouse.toml", "--apply"]);
+        cluster.vigie(&["publish", "--kafka", "kafka.toml", "--catalogue", "c.toml", "--yes"]);
+        (0..DEPLOYMENTS.len()).for_each(|at| cluster.start_aggregator(at));
+        cluster.start_probe();
+        cluster.wait_until_all("up");
+        cluster
+    }
+
+    fn prepare(dir: tempfile::TempDir, kafka: Kafka, clickhouse: ClickHouse, brokers: usize) -> Self {
+        let webs: Vec<Web> = (0..3).map(|_| Web::start()).collect();
+        write_catalogue(&dir.path().join("c.toml"), &["v"], &[("a", webs[0].address), ("b", webs[1].address), ("web", webs[2].address)]);
+        let in_sync = if brokers > 1 { 2 } else { 1 };
+        let servers = kafka.bootstrap().replace(',', "\", \"");
+        let settings = format!("brokers = [\"{servers}\"]\nreplication = {brokers}\nmin_insync_replicas = {in_sync}\n");
+        std::fs::write(dir.path().join("kafka.toml"), settings).unwrap();
+        std::fs::write(dir.path().join("clickhouse.toml"), format!("url = \"{}\"\n", clickhouse.url())).unwrap();
+        Self { dir, webs, kafka, clickhouse, aggregators: vec![None, None], probe: None }
+    }
+
+    /// Starts the member of a deployment, or another beside it.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_member(&self, deployment: &str, member: &str) -> Program {
+        let args =
+            ["aggregate", "--kafka", "kafka.toml", "--clickhouse", "clickhouse.toml", "--deployment", deployment, "--member", member];
+        Program::start(self.dir.path(), &args)
+    }
+
+    /// Starts the first member of the deployment at this place.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_aggregator(&mut self, at: usize) {
+        self.aggregators[at] = Some(self.start_member(DEPLOYMENTS[at], "one"));
+    }
+
+    /// Starts the probe.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_probe(&mut self) {
+        let args = ["probe", "--kafka", "kafka.toml", "--catalogue", "c.toml", "--vantage", "v", "--spool", "spool"];
+        self.probe = Some(Program::start(self.dir.path(), &args));
+    }
+
+    /// The member of the deployment at this place.
+    ///
+    /// # Panics
+    /// If it was killed.
+    pub fn aggregator(&self, at: usize) -> &Program {
+        self.aggregators[at].as_ref().unwrap()
+    }
+
+    /// Runs `vigie` in the region's directory.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn vigie(&self, args: &[&str]) -> String {
+        let output = vigie(self.dir.path(), args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Waits until every aggregator shows all services in this state.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub fn wait_until_all(&self, state: &str) {
+        for aggregator in self.aggregators.iter().flatten() {
+            wait_for(state, || is_all(aggregator, state).then_some(()));
+        }
+    }
+
+    /// Waits until every aggregator knows so many windows that are open.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub fn wait_for_open(&self, count: usize) {
+        for aggregator in self.aggregators.iter().flatten() {
+            wait_for("windows that are open", || {
+                let (status, body) = aggregator.get("/api/v1/windows?status=open");
+                let answer: Value = serde_json::from_str(&body).ok().filter(|_| status == 200)?;
+                (answer["stale"].is_null() && answer["windows"].as_array()?.len() == count).then_some(())
+            });
+        }
+    }
+
+    /// Waits until nothing waits in the probe's spool and its account is even.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    pub fn wait_until_delivered(&self) {
+        wait_for("the account of all samples", || {
+            let metrics = self.probe.as_ref()?.get("/metrics").1;
+            let of = |name: &str| crate::program::sum_of(&metrics, &format!("vigie_probe_samples_{name}"));
+            let is_even = of("made_total") + of("recovered_total") == of("delivered_total") + of("spooled") + of("dropped_total");
+            (is_even && of("spooled") == 0.0 && of("dropped_total") == 0.0 && of("delivered_total") > 0.0).then_some(())
+        });
+    }
+
+    /// Asks everything that still runs to end, and proves what was published: every version of every window in the store, on the topic
+    /// by both deployments, is what an engine publishes that was never interrupted; and the final windows are those of `vigie replay`.
+    /// The log, and how many versions there are.
+    ///
+    /// # Panics
+    /// If anything differs.
+    pub fn prove(&mut self) -> (Vec<Logged>, usize) {
+        if let Some(probe) = self.probe.take() {
+            assert!(probe.stop().success());
+        }
+        self.vigie(&["archive", "--kafka", "kafka.toml", "--to", "archive"]);
+        let log = read_archive(&self.dir.path().join("archive/main/00000"));
+        let end = log.last().unwrap().offset + 1;
+        // Both have come as far as the archive has.
+        for aggregator in self.aggregators.iter().flatten() {
+            wait_for("the end of the log", || {
+                let frontier = self.clickhouse.query("SELECT max(ver) FROM vigie.frontiers").trim().parse::<u64>().ok()?;
+                (frontier >= end && aggregator.get("/readyz").0 == 200).then_some(())
+            });
+        }
+        let derived = proof::refold(&log);
+        let stored = self.stored_windows(end);
+        assert_eq!(stored, derived, "the store has other versions than an uninterrupted fold");
+        let told = read_topic(&self.kafka.bootstrap(), "vigie.windows.v1");
+        for deployment in DEPLOYMENTS {
+            let mut versions: BTreeMap<(u64, String), Vec<u8>> = BTreeMap::new();
+            for message in told.iter().filter(|message| message.deployment == deployment) {
+                let row: Map<String, Value> = serde_json::from_slice(&message.text).unwrap();
+                let key = (row["ver"].as_u64().unwrap(), row["id"].as_str().unwrap().to_owned());
+                let known = versions.insert(key, message.text.clone());
+                assert!(known.is_none_or(|known| known == message.text), "one version, two texts");
+            }
+            let rows: Vec<Map<String, Value>> = versions
+                .range(..(end + 1, String::new()))
+                .map(|(_, text)| {
+                    let mut row: Map<String, Value> = serde_json::from_slice(text).unwrap();
+                    row.remove("type");
+                    row
+                })
+                .collect();
+            assert_eq!(rows, derived, "{deployment} told other versions");
+        }
+        self.compare_with_replay();
+        (log, derived.len())
+    }
+
+    /// Every version of every window in the store up to a version number, each once.
+    ///
+    /// # Panics
+    /// If the store does not answer.
+    pub fn stored_windows(&self, up_to: u64) -> Vec<Map<String, Value>> {
+        let sql = format!(
+            "SELECT DISTINCT * EXCEPT log_group FROM vigie.windows WHERE ver <= {up_to} FORMAT JSONEachRow \
+             SETTINGS output_format_json_quote_64bit_integers = 0, output_format_json_escape_forward_slashes = 0"
+        );
+        let mut rows: Vec<_> = self.clickhouse.query(&sql).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        proof::sort(&mut rows);
+        rows
+    }
+
+    fn compare_with_replay(&self) {
+        let replayed = self.vigie(&["replay", "--evidence", "archive/main/00000"]);
+        let mut replayed: Vec<_> = replayed
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter(|line| line["type"] == "window")
+            .map(|line| (line["service"].to_string(), line["onset_us"].as_i64(), line["end_us"].as_i64(), line["kind"].to_string()))
+            .collect();
+        replayed.sort();
+        let sql = "SELECT service, onset_us, end_us, kind FROM vigie.windows_current FORMAT JSONEachRow \
+                   SETTINGS output_format_json_quote_64bit_integers = 0, output_format_json_escape_forward_slashes = 0";
+        let mut current: Vec<_> = self
+            .clickhouse
+            .query(sql)
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .map(|line| (line["service"].to_string(), line["onset_us"].as_i64(), line["end_us"].as_i64(), line["kind"].to_string()))
+            .collect();
+        current.sort();
+        assert_eq!(current, replayed);
+    }
+}
+
+/// Whether an aggregator shows all services in this state.
+pub fn is_all(aggregator: &Program, state: &str) -> bool {
+    let (status, body) = aggregator.get("/api/v1/services");
+    let answer: Value = serde_json::from_str(&body).unwrap_or_default();
+    let services = answer["services"].as_array().cloned().unwrap_or_default();
+    status == 200 && !services.is_empty() && services.iter().all(|service| service["state"] == state)
+}
+
+/// All records of an archive.
+///
+/// # Panics
+/// If it is damaged.
+pub fn read_archive(dir: &Path) -> Vec<Logged> {
+    let mut log = Vec::new();
+    for segment in segments(dir).unwrap() {
+        segment.verify(Some(&mut |logged| log.push(logged))).unwrap();
+    }
+    log
+}
+
+/// Everything in the first partition of a topic.
+///
+/// # Panics
+/// If it cannot be read.
+pub fn read_topic(bootstrap: &str, topic: &str) -> Vec<Told> {
+    const ANSWER: Duration = Duration::from_secs(10);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", "test").set("enable.auto.commit", "false");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let (first, end) = wait_for("the topic", || consumer.fetch_watermarks(topic, 0, ANSWER).ok());
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(first)).unwrap();
+    consumer.assign(&list).unwrap();
+    let mut told = Vec::new();
+    let mut next = first;
+    wait_for("the topic's end", || {
+        while next < end {
+            let message = consumer.poll(Duration::from_millis(200))?.ok()?;
+            next = message.offset() + 1;
+            let deployment = message.headers().and_then(|headers| headers.iter().next()?.value).unwrap_or_default();
+            told.push(Told {
+                deployment: String::from_utf8_lossy(deployment).into_owned(),
+                key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
+                text: message.payload().unwrap_or_default().to_vec(),
+            });
+        }
+        Some(())
+    });
+    told
+}

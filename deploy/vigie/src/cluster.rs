@@ -156,13 +156,13 @@ pub(crate) async fn run(args: &Args, serving: &Serving, region: &RegionArgs) -> 
         };
         Arc::new(cluster).share().await
     };
+    let mut folding = std::pin::pin!(folding);
     tokio::select! {
-        served = shell::serve(listener, shown.router(), stop.clone()) => {
-            served?;
-            Ok(())
-        }
-        ended = folding => ended,
+        served = shell::serve(listener, shown.router(), stop.clone()) => served?,
+        ended = &mut folding => return ended,
     }
+    // What was read is still folded, and kept in a snapshot.
+    folding.await
 }
 
 /// Waits until topics and tables can be looked at, and are as they must be; `None` if we are told to stop.

@@ -9,6 +9,7 @@ mod conformance;
 mod exposition;
 mod full;
 mod intake;
+mod kafka;
 mod killed;
 mod mistakes;
 mod page;

@@ -25,6 +25,9 @@ const MOST_BATCH: usize = 1_000;
 const GATHER: Duration = Duration::from_millis(50);
 /// How often what was written is made durable (DESIGN §5).
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// The backlog drains no faster, in samples a second: a region whose probes come back all at once does not drown its log, and the live
+/// lane keeps its place. The three days of a probe that makes 1 600 a second arrive within the day that the late horizon leaves.
+const BACKLOG_RATE: f64 = 5_000.0;
 /// The first and the longest pause after a failed delivery.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -202,10 +205,15 @@ impl Delivery {
     pub(crate) async fn deliver_backlog(&self, sink: &dyn Sink, clock: &Clock) {
         let mut pause = SHORTEST_PAUSE;
         loop {
+            let began = now();
             let batch = self.take_backlog();
             let is_done = !batch.is_empty() && self.send(sink, clock, &batch).await.is_ok();
-            pause = if is_done { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-            if !is_done {
+            if is_done {
+                pause = SHORTEST_PAUSE;
+                let due = began + Duration::from_secs_f64(batch.len() as f64 / BACKLOG_RATE);
+                tokio::time::sleep_until(due.into()).await;
+            } else {
+                pause = (pause * 2).min(LONGEST_PAUSE);
                 tokio::time::sleep(pause).await;
             }
         }

@@ -115,6 +115,18 @@ pub fn segments(dir: &Path) -> Result<Vec<Segment>, ArchiveError> {
     Ok(segments)
 }
 
+/// The epochs of the logs that are archived in a group's directory and where, in order.
+pub fn epochs(dir: &Path) -> Result<Vec<(u64, PathBuf)>, ArchiveError> {
+    let mut epochs = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed(dir))? {
+        let path = entry.map_err(failed(dir))?.path();
+        let epoch = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+        epochs.extend(epoch.map(|epoch| (epoch, path)));
+    }
+    epochs.sort_unstable();
+    Ok(epochs)
+}
+
 impl Archive {
     /// The archive of a group's log in `dir`, which need not be there yet.
     #[must_use]

@@ -71,15 +71,17 @@ impl Replay {
         }
     }
 
-    /// Takes the next record of an archive. What the live engine would have refused is refused here too.
-    pub fn push_logged(&mut self, logged: &Logged) -> Vec<Fault> {
+    /// Takes the next record of the archive of a log with this epoch. What the live engine would have refused is refused here too.
+    pub fn push_logged(&mut self, log_epoch: u64, logged: &Logged) -> Vec<Fault> {
         self.lines += 1;
         let record = match decode_appended(&logged.bytes, logged.appended_at) {
             Ok(decoded) => decoded.record,
             Err(unreadable) => Err(Refusal::new(RefusalReason::Malformed, unreadable.to_string())),
         };
-        let effects = self.engine.step(logged.offset, logged.appended_at, record);
-        effects.refusals.into_iter().map(|refused| Fault::RefusedAt { offset: refused.offset, refusal: refused.refusal }).collect()
+        // Behind every record of the logs before it.
+        let effects = self.engine.step((log_epoch << 48) + logged.offset, logged.appended_at, record);
+        let offset = |refused: &Refused| refused.offset & ((1 << 48) - 1);
+        effects.refusals.into_iter().map(|refused| Fault::RefusedAt { offset: offset(&refused), refusal: refused.refusal }).collect()
     }
 
     /// Evaluates all evidence at `until`, or at the last append time less `settle`. `None` if a line was no evidence: then nothing may

@@ -30,7 +30,7 @@ fn a_broker_of_three_that_dies_is_no_outage_and_takes_nothing_with_it() {
 fn cluster_with_clock(offset_ms: i64) -> Cluster {
     let dir = tempfile::tempdir().unwrap();
     let kafka = Kafka::start_with_clock(&dir.path().join("kafka"), 1, offset_ms);
-    Cluster::start_unseen(dir, kafka, 1)
+    Cluster::start_unseen(dir, kafka)
 }
 
 #[test]

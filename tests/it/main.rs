@@ -19,5 +19,6 @@ mod properties;
 mod reload;
 mod report;
 mod retention;
+mod seed;
 mod stale;
 mod stop;

@@ -57,15 +57,15 @@ impl Cluster {
     pub fn start(brokers: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let kafka = Kafka::start(&dir.path().join("kafka"), brokers);
-        Self::start_with(dir, kafka, brokers)
+        Self::start_with(dir, kafka)
     }
 
     /// The same with a log that is there already.
     ///
     /// # Panics
     /// If the services do not come up.
-    pub fn start_with(dir: tempfile::TempDir, kafka: Kafka, brokers: usize) -> Self {
-        let cluster = Self::start_unseen(dir, kafka, brokers);
+    pub fn start_with(dir: tempfile::TempDir, kafka: Kafka) -> Self {
+        let cluster = Self::start_unseen(dir, kafka);
         cluster.wait_until_all("up");
         cluster
     }
@@ -74,9 +74,11 @@ impl Cluster {
     ///
     /// # Panics
     /// If a program does not start.
-    pub fn start_unseen(dir: tempfile::TempDir, kafka: Kafka, brokers: usize) -> Self {
+    pub fn start_unseen(dir: tempfile::TempDir, kafka: Kafka) -> Self {
         let clickhouse = ClickHouse::start(&dir.path().join("clickhouse"));
-        let mut cluster = Self::prepare(dir, kafka, clickhouse, brokers);
+        let webs: Vec<Web> = (0..3).map(|_| Web::start()).collect();
+        write_catalogue(&dir.path().join("c.toml"), &["v"], &[("a", webs[0].address), ("b", webs[1].address), ("web", webs[2].address)]);
+        let mut cluster = Self::assemble(dir, webs, kafka, clickhouse, 0);
         cluster.vigie(&["topics", "--kafka", "kafka.toml", "--create"]);
         cluster.vigie(&["schema", "--clickhouse", "clickhouse.toml", "--apply"]);
         cluster.vigie(&["publish", "--kafka", "kafka.toml", "--catalogue", "c.toml", "--yes"]);
@@ -85,12 +87,17 @@ impl Cluster {
         cluster
     }
 
-    fn prepare(dir: tempfile::TempDir, kafka: Kafka, clickhouse: ClickHouse, brokers: usize) -> Self {
-        let webs: Vec<Web> = (0..3).map(|_| Web::start()).collect();
-        write_catalogue(&dir.path().join("c.toml"), &["v"], &[("a", webs[0].address), ("b", webs[1].address), ("web", webs[2].address)]);
+    /// The servers and the settings that name them, and no program yet; `c.toml` in the directory is the catalogue of these webs.
+    ///
+    /// # Panics
+    /// If the settings cannot be written.
+    pub fn assemble(dir: tempfile::TempDir, webs: Vec<Web>, kafka: Kafka, clickhouse: ClickHouse, log_epoch: u64) -> Self {
+        let bootstrap = kafka.bootstrap();
+        let brokers = bootstrap.split(',').count();
         let in_sync = if brokers > 1 { 2 } else { 1 };
-        let servers = kafka.bootstrap().replace(',', "\", \"");
-        let settings = format!("brokers = [\"{servers}\"]\nreplication = {brokers}\nmin_insync_replicas = {in_sync}\n");
+        let servers = bootstrap.replace(',', "\", \"");
+        let settings =
+            format!("brokers = [\"{servers}\"]\nreplication = {brokers}\nmin_insync_replicas = {in_sync}\nlog_epoch = {log_epoch}\n");
         std::fs::write(dir.path().join("kafka.toml"), settings).unwrap();
         std::fs::write(dir.path().join("clickhouse.toml"), format!("url = \"{}\"\n", clickhouse.url())).unwrap();
         Self { dir, webs, kafka, clickhouse, aggregators: vec![None, None], probe: None }

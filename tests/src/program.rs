@@ -24,6 +24,8 @@ pub fn binary() -> &'static Path {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let built = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--locked", "--package", "vigie", "--features", "kafka-tls"])
+            // As the test itself was built: a benchmark's program is no debug build.
+            .args(if cfg!(debug_assertions) { &[][..] } else { &["--release"] })
             .current_dir(root)
             .status();
         assert!(built.unwrap().success(), "vigie cannot be built");

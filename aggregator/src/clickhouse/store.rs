@@ -59,6 +59,35 @@ impl ClickHouseStore {
         lines.map(|line| serde_json::from_slice(line).map_err(|error| StoreError::Unavailable(error.into()))).collect()
     }
 
+    /// Takes rows of the embedded store as they are, named as the columns; of a dead letter the bytes in hexadecimal, as `record_hex`.
+    pub async fn copy(&self, table: &str, rows: &[Map<String, Value>]) -> Result<(), StoreError> {
+        let is_letters = table == "dead_letters";
+        let mut text = Vec::new();
+        for row in rows {
+            let mut row = row.clone();
+            if is_letters {
+                row.shift_remove("record");
+            }
+            serde_json::to_writer(&mut text, &row).map_err(|error| StoreError::Unavailable(error.into()))?;
+            text.push(b'\n');
+        }
+        let into = if is_letters {
+            "INSERT INTO dead_letters SELECT log_group, ver, reason, detail, unhex(record_hex) AS record, record_bytes, appended_us FROM \
+             input('log_group String, ver UInt64, reason String, detail String, record_hex String, record_bytes UInt64, appended_us Int64') \
+             FORMAT JSONEachRow"
+                .to_owned()
+        } else {
+            format!("INSERT INTO {table} FORMAT JSONEachRow")
+        };
+        let mut insert = self
+            .client
+            .insert_formatted_with(into)
+            .with_timeouts(Some(SEND), Some(ANSWER))
+            .with_setting("input_format_skip_unknown_fields", "0");
+        insert.send(text.into()).await.map_err(store_error)?;
+        insert.end().await.map_err(store_error)
+    }
+
     async fn put<R: Serialize>(&self, batch: &Batch, table: &'static str, rows: impl Iterator<Item = R>) -> Result<(), StoreError> {
         let mut text = Vec::new();
         for row in rows {

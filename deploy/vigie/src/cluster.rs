@@ -105,7 +105,7 @@ pub(crate) fn logs(settings: &Path) -> Result<Vec<GroupLog>, Failure> {
 }
 
 /// What would corrupt something ends the program; the rest is told.
-fn refuse(findings: &[Finding]) -> Result<(), Failure> {
+pub(crate) fn refuse(findings: &[Finding]) -> Result<(), Failure> {
     for finding in findings.iter().filter(|finding| !finding.is_fatal) {
         tracing::warn!(topic = finding.topic, "{}", finding.problem);
     }

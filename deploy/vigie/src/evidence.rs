@@ -27,19 +27,27 @@ pub(crate) fn feed(replay: &mut Replay, path: &Path, has_catalogue: bool, errors
     Ok(())
 }
 
+/// Of one log, or of all logs of a group one after the other.
 fn feed_archive(replay: &mut Replay, path: &Path, has_catalogue: bool, errors: &mut impl Write) -> io::Result<()> {
-    let segments = archive::segments(path).map_err(io::Error::other)?;
-    if segments.is_empty() {
-        return Err(io::Error::other("there is no segment of an archive in it: name the directory of one group and log epoch"));
+    let mut epochs = archive::epochs(path).map_err(io::Error::other)?;
+    if epochs.is_empty() {
+        let own = path.canonicalize()?.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0);
+        epochs.push((own, path.to_owned()));
     }
-    for pair in segments.windows(2).filter(|pair| pair[0].next != pair[1].first) {
-        writeln!(errors, "warning: offsets {} to {} are not in the archive", pair[0].next, pair[1].first - 1)?;
-    }
-    for segment in segments {
-        let mut faults = Vec::new();
-        segment.verify(Some(&mut |logged| faults.extend(replay.push_logged(&logged)))).map_err(io::Error::other)?;
-        for fault in faults.iter().filter(|_| has_catalogue) {
-            writeln!(errors, "{}: {fault}", segment.path.display())?;
+    for (log_epoch, dir) in epochs {
+        let segments = archive::segments(&dir).map_err(io::Error::other)?;
+        if segments.is_empty() {
+            return Err(io::Error::other("there is no segment of an archive in it: name the directory of a group, or of its log epoch"));
+        }
+        for pair in segments.windows(2).filter(|pair| pair[0].next != pair[1].first) {
+            writeln!(errors, "warning: offsets {} to {} are not in the archive", pair[0].next, pair[1].first - 1)?;
+        }
+        for segment in segments {
+            let mut faults = Vec::new();
+            segment.verify(Some(&mut |logged| faults.extend(replay.push_logged(log_epoch, &logged)))).map_err(io::Error::other)?;
+            for fault in faults.iter().filter(|_| has_catalogue) {
+                writeln!(errors, "{}: {fault}", segment.path.display())?;
+            }
         }
     }
     Ok(())

@@ -239,7 +239,7 @@ mod tests {
             let open = claim(1, ClaimState::Received);
             let records = [Record::Catalogue(catalogue), open].map(|record| encode(&record, None, None).into_bytes());
             log.append(&records).await.unwrap();
-            let region = Place::directory(place.path());
+            let region = Place::at(place.path());
             let open = async || Desk::open(&region, |_| true).await.unwrap();
             let (first, second, third) = (open().await, open().await, open().await);
             assert!(first.append(&claim(2, ClaimState::Accepted), &[], true).await.unwrap());

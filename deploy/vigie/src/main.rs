@@ -14,6 +14,7 @@ mod evidence;
 mod exclude;
 mod explain;
 mod fact;
+mod letters;
 mod manual;
 mod place;
 mod probe;
@@ -23,8 +24,11 @@ mod replay;
 mod run;
 #[cfg(feature = "kafka")]
 mod schema;
+#[cfg(feature = "kafka")]
+mod seed;
 mod shell;
 mod store;
+mod table;
 #[cfg(feature = "kafka")]
 mod topics;
 
@@ -57,8 +61,11 @@ enum Command {
     Schema(schema::Args),
     #[cfg(feature = "kafka")]
     Publish(publish::Args),
+    #[cfg(feature = "kafka")]
+    Seed(seed::Args),
     Claim(claim::Args),
     Exclude(exclude::Args),
+    Letters(letters::Args),
     Check(check::Args),
     Explain(explain::Args),
     Replay(replay::Source),
@@ -85,6 +92,8 @@ fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&args),
         #[cfg(feature = "kafka")]
         Command::Publish(args) => publish::run(&args),
+        #[cfg(feature = "kafka")]
+        Command::Seed(args) => seed::run(&args),
         Command::Claim(args) => claim::run(&args),
         Command::Exclude(args) => exclude::run(&args),
         Command::Archive(args) => archive::run(&args),
@@ -92,6 +101,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => store::restore(&args),
         Command::Completions(args) => manual::completions(&args, Cli::command()),
         Command::Man => manual::man(Cli::command()),
+        Command::Letters(args) => letters::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(&args),

@@ -1,6 +1,6 @@
 //! Where a region's evidence lies: in a data directory, or in Kafka.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vigie_aggregator::core::engine::Engine;
 use vigie_aggregator::live::Start;
@@ -39,12 +39,21 @@ pub(crate) struct Opened {
 
 impl Place {
     #[cfg(test)]
-    pub(crate) fn directory(data: &std::path::Path) -> Self {
+    pub(crate) fn at(data: &Path) -> Self {
         Self {
             data: data.to_owned(),
             #[cfg(feature = "kafka")]
             kafka: None,
         }
+    }
+
+    /// The data directory, if the evidence is in one.
+    pub(crate) fn directory(&self) -> Result<&Path, Failure> {
+        #[cfg(feature = "kafka")]
+        if self.kafka.is_some() {
+            return Err(Failure::new("with --kafka, give --clickhouse too"));
+        }
+        Ok(&self.data)
     }
 
     /// Every group's log.

@@ -5,22 +5,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use serde_json::{Map, Value};
-use vigie_aggregator::sqlite::{Access, DataDir, SqliteStore};
+use serde_json::Value;
+use vigie_aggregator::sqlite::{Access, DataDir};
 use vigie_contract::catalogue::Strictness;
 use vigie_contract::{Catalogue, Month, Span, Time};
 
 use crate::shell::{self, Failure};
-
-/// A row of the store.
-type Row = Map<String, Value>;
+use crate::table::{Row, Source, Tables};
 
 /// List the outage windows of a region
 #[derive(clap::Args)]
 pub(crate) struct Windows {
-    /// The data directory of the region
-    #[arg(long, value_name = "DIR", default_value = "vigie-data")]
-    data: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// Only this service's
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
@@ -38,9 +35,8 @@ pub(crate) struct Windows {
 /// The figures of a month against the contract
 #[derive(clap::Args)]
 pub(crate) struct Report {
-    /// The data directory of the region
-    #[arg(long, value_name = "DIR", default_value = "vigie-data")]
-    data: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// Which month, such as 2026-11
     #[arg(long, value_name = "MONTH")]
     month: String,
@@ -106,7 +102,7 @@ fn month(text: &str) -> Result<Month, Failure> {
 }
 
 /// The newest catalogue.
-async fn catalogue(store: &SqliteStore) -> Result<Catalogue, Failure> {
+async fn catalogue(store: &Tables) -> Result<Catalogue, Failure> {
     let rows = store.rows("SELECT text FROM catalogues ORDER BY rev DESC, ver LIMIT 1", Vec::new()).await?;
     let text = rows.first().and_then(|row| row["text"].as_str()).ok_or_else(|| Failure::new("the region has no catalogue yet"))?;
     match Catalogue::read(text, Strictness::Replay) {
@@ -117,7 +113,7 @@ async fn catalogue(store: &SqliteStore) -> Result<Catalogue, Failure> {
 
 pub(crate) fn windows(args: &Windows) -> io::Result<ExitCode> {
     shell::run(async {
-        let store = SqliteStore::open(&DataDir::open(&args.data, Access::Join)?)?;
+        let store = args.source.open()?;
         let (mut from, mut to) = (i64::MIN, i64::MAX);
         if let Some(text) = &args.month {
             // Months are cut as the newest catalogue says.
@@ -160,7 +156,7 @@ pub(crate) fn windows(args: &Windows) -> io::Result<ExitCode> {
     })
 }
 
-async fn known_service(store: &SqliteStore, service: &str) -> Result<(), Failure> {
+async fn known_service(store: &Tables, service: &str) -> Result<(), Failure> {
     let known = store.rows("SELECT DISTINCT service FROM accounts ORDER BY service", Vec::new()).await?;
     let known: Vec<&str> = known.iter().map(|row| text(row, "service")).collect();
     if known.is_empty() || known.contains(&service) {
@@ -176,7 +172,7 @@ fn text<'a>(row: &'a Row, name: &str) -> &'a str {
 pub(crate) fn report(args: &Report) -> io::Result<ExitCode> {
     shell::run(async {
         month(&args.month)?;
-        let store = SqliteStore::open(&DataDir::open(&args.data, Access::Join)?)?;
+        let store = args.source.open()?;
         let mine = vec![Value::from(args.month.clone())];
         let mut accounts = store.rows("SELECT * FROM accounts_current WHERE month = ?1 ORDER BY indicator, service", mine.clone()).await?;
         let latencies = store.rows("SELECT * FROM latency_current WHERE month = ?1 ORDER BY target", mine).await?;

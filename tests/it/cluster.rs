@@ -186,7 +186,7 @@ fn a_store_that_takes_nothing_holds_the_fold_back_and_loses_nothing() {
 fn poison_is_kept_with_its_reason_and_a_snapshot_that_is_damaged_is_not_used() {
     let mut cluster = Cluster::start(1);
     let poison: [&[u8]; 4] = [b"not json", b"{\"v\":9,\"type\":\"tick\"}", b"\xff\xfe", b"{\"v\":1,\"type\":\"sample\"}"];
-    append(&cluster, "vigie.evidence.v1", &poison.map(|bytes| (&b""[..], bytes)));
+    cluster.append("vigie.evidence.v1", &poison.map(|bytes| (&b""[..], bytes)));
     let counted = || cluster.clickhouse.query("SELECT uniqExact(ver) FROM vigie.dead_letters").trim().parse::<usize>().unwrap();
     wait_for("dead letters in the table", || (counted() == poison.len()).then_some(()));
     let told = read_topic(&cluster.kafka.bootstrap(), "vigie.deadletters.v1");
@@ -199,29 +199,11 @@ fn poison_is_kept_with_its_reason_and_a_snapshot_that_is_damaged_is_not_used() {
     let chunks: Vec<&[u8]> = snapshots.iter().filter(|told| told.key.starts_with("alpha/main/")).map(|told| told.key.as_bytes()).collect();
     assert!(!chunks.is_empty(), "there is no snapshot");
     let damage: Vec<(&[u8], &[u8])> = chunks.iter().map(|key| (*key, &b"damage"[..])).collect();
-    append(&cluster, "vigie.snapshots.v1", &damage);
+    cluster.append("vigie.snapshots.v1", &damage);
     cluster.start_aggregator(0);
     wait_for("ready", || (cluster.aggregator(0).get("/readyz").0 == 200).then_some(()));
     let log = cluster.aggregator(0).log();
     assert!(log.contains("a snapshot is not whole") && log.contains("from=0"), "{log}");
     cluster.wait_until_delivered();
     cluster.prove();
-}
-
-/// Appends records to the first partition of a topic, as anybody could who may.
-fn append(cluster: &Cluster, topic: &str, records: &[(&[u8], &[u8])]) {
-    let settings = vigie_kafka::Settings::read(&cluster.dir.path().join("kafka.toml")).unwrap();
-    let producer = vigie_kafka::Producer::new(&settings).unwrap();
-    let messages: Vec<vigie_kafka::Message<'_>> = records
-        .iter()
-        .map(|(key, payload)| vigie_kafka::Message {
-            topic,
-            partition: Some(0),
-            key: Some(*key).filter(|key| !key.is_empty()),
-            payload: Some(payload),
-            header: None,
-        })
-        .collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(producer.send(&messages)).unwrap();
 }

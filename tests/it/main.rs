@@ -20,5 +20,6 @@ mod reload;
 mod report;
 mod retention;
 mod seed;
+mod sla;
 mod stale;
 mod stop;

@@ -148,6 +148,27 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Appends records, each a key and what it says, to the first partition of a topic, as anybody could who may.
+    ///
+    /// # Panics
+    /// If they are not acknowledged.
+    pub fn append(&self, topic: &str, records: &[(&[u8], &[u8])]) {
+        let settings = vigie_kafka::Settings::read(&self.dir.path().join("kafka.toml")).unwrap();
+        let producer = vigie_kafka::Producer::new(&settings).unwrap();
+        let messages: Vec<vigie_kafka::Message<'_>> = records
+            .iter()
+            .map(|(key, payload)| vigie_kafka::Message {
+                topic,
+                partition: Some(0),
+                key: Some(*key).filter(|key| !key.is_empty()),
+                payload: Some(payload),
+                header: None,
+            })
+            .collect();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(producer.send(&messages)).unwrap();
+    }
+
     /// Waits until every aggregator shows all services in this state.
     ///
     /// # Panics

@@ -113,17 +113,27 @@ impl ClickHouseStore {
         insert.end().await.map_err(store_error)
     }
 
-    async fn put_rows<R>(&self, batch: &Batch, table: &'static str, rows: Vec<R>) -> Result<(), StoreError>
-    where
-        R: clickhouse::RowOwned + clickhouse::RowWrite,
-    {
-        if rows.is_empty() {
+    async fn put_samples(&self, batch: &Batch) -> Result<(), StoreError> {
+        if batch.samples.is_empty() {
             return Ok(());
         }
-        let insert = self.client.insert::<R>(table).await.map_err(store_error)?;
-        let mut insert = insert.with_timeouts(Some(SEND), Some(ANSWER)).with_setting("insert_deduplication_token", token(table, batch));
-        for row in &rows {
-            insert.write(row).await.map_err(store_error)?;
+        let insert = self.client.insert::<SampleLine<'_>>("samples").await.map_err(store_error)?;
+        let mut insert = insert.with_timeouts(Some(SEND), Some(ANSWER)).with_setting("insert_deduplication_token", token("samples", batch));
+        for row in &batch.samples {
+            insert.write(&SampleLine::of(&batch.group, row)).await.map_err(store_error)?;
+        }
+        insert.end().await.map_err(store_error)
+    }
+
+    async fn put_letters(&self, batch: &Batch) -> Result<(), StoreError> {
+        if batch.dead_letters.is_empty() {
+            return Ok(());
+        }
+        let insert = self.client.insert::<DeadLetterLine>("dead_letters").await.map_err(store_error)?;
+        let token = token("dead_letters", batch);
+        let mut insert = insert.with_timeouts(Some(SEND), Some(ANSWER)).with_setting("insert_deduplication_token", token);
+        for row in &batch.dead_letters {
+            insert.write(&DeadLetterLine::of(&batch.group, row)).await.map_err(store_error)?;
         }
         insert.end().await.map_err(store_error)
     }
@@ -181,11 +191,11 @@ impl DeadLetterLine {
 }
 
 #[derive(Row, Serialize)]
-struct SampleLine {
-    log_group: String,
-    target: String,
-    vantage: String,
-    run: String,
+struct SampleLine<'a> {
+    log_group: &'a str,
+    target: &'a str,
+    vantage: &'a str,
+    run: &'a str,
     seq: u64,
     ver: u64,
     scheduled_us: Option<i64>,
@@ -195,7 +205,7 @@ struct SampleLine {
     effective: i8,
     reason: Option<String>,
     latency_us: Option<i64>,
-    phases_us: Vec<(String, i64)>,
+    phases_us: Vec<(&'a str, i64)>,
     attempts: Option<u32>,
     epoch: Option<u64>,
     period_us: i64,
@@ -213,15 +223,15 @@ fn outcome(outcome: Outcome) -> i8 {
     }
 }
 
-impl SampleLine {
-    fn of(group: &str, row: &SampleRow) -> Self {
+impl<'a> SampleLine<'a> {
+    fn of(group: &'a str, row: &'a SampleRow) -> Self {
         let sample = &row.sample;
         let reason = row.details.reason.as_ref().and_then(|reason| serde_json::to_value(reason).ok()?.as_str().map(str::to_owned));
         Self {
-            log_group: group.to_owned(),
-            target: sample.target.to_string(),
-            vantage: sample.vantage.to_string(),
-            run: sample.run.to_string(),
+            log_group: group,
+            target: &sample.target,
+            vantage: &sample.vantage,
+            run: &sample.run,
             seq: sample.seq,
             ver: row.ver,
             scheduled_us: row.details.scheduled,
@@ -231,7 +241,7 @@ impl SampleLine {
             effective: outcome(row.effective),
             reason,
             latency_us: sample.latency.map(Span::us),
-            phases_us: row.phases.iter().map(|(name, length)| (name.clone(), length.us())).collect(),
+            phases_us: row.phases.iter().map(|(name, length)| (name.as_str(), length.us())).collect(),
             attempts: row.details.attempts,
             epoch: row.details.epoch,
             period_us: sample.period.us(),
@@ -254,7 +264,6 @@ impl WindowStore for ClickHouseStore {
         if let Some(held) = held.filter(|held| *held > ours) {
             return Err(StoreError::Replaced { held, ours });
         }
-        let group = batch.group.as_str();
         self.put(batch, "windows", batch.windows.iter()).await?;
         self.put(batch, "gaps", batch.gaps.iter()).await?;
         self.put(batch, "accounts", batch.accounts.iter()).await?;
@@ -263,10 +272,8 @@ impl WindowStore for ClickHouseStore {
         self.put(batch, "claims", batch.claims.iter().map(ClaimRow::columns)).await?;
         self.put(batch, "exclusions", batch.exclusions.iter().map(ExclusionRow::columns)).await?;
         self.put(batch, "catalogues", batch.catalogues.iter().map(CatalogueRow::columns)).await?;
-        let letters = batch.dead_letters.iter().map(|row| DeadLetterLine::of(group, row)).collect();
-        self.put_rows(batch, "dead_letters", letters).await?;
-        let samples = batch.samples.iter().map(|row| SampleLine::of(group, row)).collect();
-        self.put_rows(batch, "samples", samples).await?;
+        self.put_letters(batch).await?;
+        self.put_samples(batch).await?;
         let frontier = serde_json::json!({ "ver": batch.through, "now_us": batch.now.us(), "as_of_us": batch.frontier.us() });
         self.put(batch, "frontiers", std::iter::once(frontier)).await
     }

@@ -17,13 +17,15 @@ use crate::health::{Context, Health, Trouble};
 use crate::settings::Settings;
 
 /// So many chunks wait for whoever reads.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 /// So many records make a chunk.
 const CHUNK: usize = 2_048;
 /// `librdkafka` keeps no more than this beside them.
 const MOST_QUEUED_KIB: &str = "16384";
 /// How soon the thread looks up from waiting.
 const POLL: Duration = Duration::from_millis(50);
+/// How soon it looks again for room, when whoever reads is behind.
+const FULL: Duration = Duration::from_millis(1);
 /// A question to the brokers is given up after this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -206,8 +208,11 @@ impl Thread {
         let mut position: Option<i64> = None;
         while !self.fetched.is_closed() {
             // A reader that has no use for more yet still wants its questions answered.
-            let is_idle = position.is_none() || self.fetched.capacity() == 0;
-            let command = if is_idle { asked.recv_timeout(POLL).ok() } else { asked.try_recv().ok() };
+            let command = match position {
+                None => asked.recv_timeout(POLL).ok(),
+                Some(_) if self.fetched.capacity() == 0 => asked.recv_timeout(FULL).ok(),
+                Some(_) => asked.try_recv().ok(),
+            };
             match command {
                 Some(Command::Seek { from, turn: new }) => {
                     turn = new;

@@ -21,7 +21,9 @@ const AHEAD: usize = 8;
 /// So many records make a chunk.
 const CHUNK: usize = 2_048;
 /// `librdkafka` keeps no more than this beside them.
-const MOST_QUEUED_KIB: &str = "16384";
+const MOST_QUEUED_KIB: &str = "32768";
+/// When its queue is full it looks again for room after this; the default of a second makes a log of any length slow to read.
+const QUEUE_BACKOFF_MS: &str = "10";
 /// How soon the thread looks up from waiting.
 const POLL: Duration = Duration::from_millis(50);
 /// How soon it looks again for room, when whoever reads is behind.
@@ -125,7 +127,11 @@ impl PartitionReader {
         // Required by the library although no group is joined and nothing committed.
         config.set("group.id", "vigie-reader").set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
-        config.set("queued.max.messages.kbytes", MOST_QUEUED_KIB).set("fetch.wait.max.ms", "100").set("fetch.error.backoff.ms", "100");
+        config
+            .set("queued.max.messages.kbytes", MOST_QUEUED_KIB)
+            .set("fetch.queue.backoff.ms", QUEUE_BACKOFF_MS)
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.error.backoff.ms", "100");
         config.set("check.crcs", "true").set("enable.partition.eof", (purpose == Purpose::Cache).to_string());
         let consumer: BaseConsumer<Context> =
             config.create_with_context(Context(health.clone())).map_err(|error| ReadError::Unavailable(error.to_string()))?;

@@ -107,3 +107,27 @@ fn edited(from: &str, to: &str) -> String {
     assert_eq!(SOUND.matches(from).count(), 1, "{from:?} stands once in the sound catalogue");
     SOUND.replace(from, to)
 }
+
+#[test]
+fn a_group_has_its_own_services_and_the_anchors_that_gate_them() {
+    let text = "[[indicator]]\nid = \"I\"\nobjective = 99\n\
+        [[vantage]]\nid = \"v\"\nanchors = [\"a\", \"b\"]\n\
+        [[target]]\nid = \"a\"\nvantages = [\"v\"]\n[[target]]\nid = \"b\"\nvantages = [\"v\"]\n\
+        [[target]]\nid = \"x\"\ngroup = \"s3\"\nvantages = [\"v\"]\n\
+        [[service]]\nid = \"one\"\nindicator = \"I\"\nneeds = \"a\"\nsince = 2026-01-01T00:00:00Z\n\
+        [[service]]\nid = \"two\"\ngroup = \"s3\"\nindicator = \"I\"\nneeds = \"x\"\nsince = 2026-01-01T00:00:00Z\n\
+        [[service]]\nid = \"three\"\ngroup = \"s3\"\nindicator = \"I\"\nneeds = { any = [\"two\", \"x\"] }\nsince = 2026-01-01T00:00:00Z\n";
+    let catalogue = Catalogue::read(text, Strictness::Replay).unwrap().0;
+    assert_eq!(catalogue.spans(), Vec::<String>::new());
+    let groups = catalogue.groups_of_targets();
+    assert_eq!(groups["x"].iter().copied().collect::<Vec<_>>(), ["s3"]);
+    assert_eq!(groups["a"].iter().copied().collect::<Vec<_>>(), ["main", "s3"], "an anchor's samples go to every group that it gates");
+    let ids = |catalogue: &Catalogue| catalogue.services.iter().map(|service| service.id.to_string()).collect::<Vec<_>>();
+    assert_eq!(ids(&catalogue.clone().of_group("main")), ["one"]);
+    let s3 = catalogue.clone().of_group("s3");
+    assert_eq!((ids(&s3), s3.reach(1), s3.targets.len()), (vec!["two".to_owned(), "three".to_owned()], vec![0, 1], 3));
+
+    let spanning = text.replace("needs = \"x\"", "needs = { all = [\"x\", \"a\"] }");
+    let spanning = Catalogue::read(&spanning, Strictness::Replay).unwrap().0;
+    assert_eq!(spanning.spans(), ["service two of group s3 needs target a of group main"]);
+}

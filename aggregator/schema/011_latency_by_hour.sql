@@ -1,5 +1,6 @@
 -- Latency percentiles by target and hour, for ever: what dashboards show after the samples are gone. The rules at the head of
--- 001_windows.sql hold, but for one: a sample that is inserted twice is counted twice here. For people, never for figures.
+-- 001_windows.sql hold, but for one: a sample that is inserted twice, as two deployments do with each, is counted twice here, which moves no
+-- percentile. For people, never for figures.
 
 CREATE TABLE IF NOT EXISTS latency_by_hour
 (
@@ -33,7 +34,7 @@ CREATE OR REPLACE VIEW latency_percentiles
     `target` LowCardinality(String) COMMENT 'What was checked',
     `vantage` LowCardinality(String) COMMENT 'From where',
     `hour` DateTime('UTC') COMMENT 'Start of the hour',
-    `ok` UInt64 COMMENT 'ok samples that have a latency',
+    `ok` UInt64 COMMENT 'ok samples that have a latency, each as often as it was inserted',
     `p50_us` Float32 COMMENT 'Half of them were faster, about',
     `p95_us` Float32 COMMENT '95 % of them were faster, about',
     `p99_us` Float32 COMMENT '99 % of them were faster, about',

@@ -122,7 +122,8 @@ impl Archivist {
             .await?;
             self.note(|figures| {
                 figures.next = next;
-                figures.behind = bounds.next - next;
+                // More may have come while it was read.
+                figures.behind = bounds.next.saturating_sub(next);
                 figures.newest = newest.or(figures.newest);
             });
         }

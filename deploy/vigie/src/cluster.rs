@@ -272,7 +272,7 @@ impl Cluster {
         let new = || engine(&self.settings, &group);
         let region = Region::new(group.clone(), new());
         let api = Api::new(Arc::clone(&region), Arc::clone(&log), Tokens::default(), self.notice.clone(), self.stop.clone());
-        self.shown.show(&group, api.router(), log.health().clone());
+        let shown_as = self.shown.show(&group, api.router(), log.health().clone());
         let store = Production { store: &self.store, snapshots: &self.snapshots };
         let folding = async {
             let (engine, start) = loop {
@@ -302,7 +302,7 @@ impl Cluster {
             // Not begun yet, perhaps; a fold that runs ends by itself.
             () = async { shell::stopped(ends.clone()).await; tokio::time::sleep(shell::FAREWELL).await } => Ok(()),
         };
-        self.shown.hide(&group);
+        self.shown.hide(&group, shown_as);
         ended
     }
 }
@@ -358,7 +358,9 @@ struct Shown {
 
 #[derive(Default)]
 struct ShownState {
-    routers: BTreeMap<String, Router>,
+    /// By group; each with the number of the fold that it shows.
+    routers: BTreeMap<String, (u64, Router)>,
+    shown: u64,
     healths: BTreeMap<String, Health>,
     waits_for: String,
 }
@@ -386,17 +388,25 @@ impl Shown {
         self.change(|state| drop(state.healths.insert(client.to_owned(), health)));
     }
 
-    fn show(&self, group: &str, router: Router, health: Health) {
+    /// Shows a fold; the number is for [`Self::hide`].
+    fn show(&self, group: &str, router: Router, health: Health) -> u64 {
+        let mut number = 0;
         self.change(|state| {
-            state.routers.insert(group.to_owned(), router);
+            state.shown += 1;
+            number = state.shown;
+            state.routers.insert(group.to_owned(), (number, router));
             state.healths.insert(format!("log {group}"), health);
         });
+        number
     }
 
-    fn hide(&self, group: &str) {
+    /// A partition may be back before the fold that lost it has ended: what another has shown since stays.
+    fn hide(&self, group: &str, number: u64) {
         self.change(|state| {
-            state.routers.remove(group);
-            state.healths.remove(&format!("log {group}"));
+            if state.routers.get(group).is_some_and(|(shown, _)| *shown == number) {
+                state.routers.remove(group);
+                state.healths.remove(&format!("log {group}"));
+            }
         });
     }
 
@@ -414,10 +424,10 @@ impl Shown {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         if let Some((group, rest)) = path.strip_prefix("/groups/").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
-            return Some((state.routers.get(group)?.clone(), format!("/{rest}")));
+            return Some((state.routers.get(group)?.1.clone(), format!("/{rest}")));
         }
         let first = self.groups.iter().find_map(|group| state.routers.get(group))?;
-        Some((first.clone(), path.to_owned()))
+        Some((first.1.clone(), path.to_owned()))
     }
 
     async fn answer(&self, mut request: Request) -> Response {

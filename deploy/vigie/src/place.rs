@@ -48,6 +48,7 @@ impl Place {
     }
 
     /// The data directory, if the evidence is in one.
+    #[cfg_attr(not(feature = "kafka"), expect(clippy::unnecessary_wraps, reason = "there is no other place then"))]
     pub(crate) fn directory(&self) -> Result<&Path, Failure> {
         #[cfg(feature = "kafka")]
         if self.kafka.is_some() {

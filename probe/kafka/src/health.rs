@@ -112,12 +112,12 @@ impl Health {
     }
 
     pub(crate) fn note(&self, error: &KafkaError, reason: &str) {
-        self.failed(error.rdkafka_error_code().map_or(Trouble::Other, Trouble::of), reason);
+        self.failed(trouble_of(error), reason);
     }
 
     /// What is known, or else what a caller was told.
     pub(crate) fn explain(&self, error: &KafkaError) -> (Trouble, String) {
-        let told = (error.rdkafka_error_code().map_or(Trouble::Other, Trouble::of), error.to_string());
+        let told = (trouble_of(error), error.to_string());
         match self.trouble() {
             Some((trouble, reason)) if told.0 == Trouble::Unreachable => (trouble, reason),
             _ => told,
@@ -127,6 +127,15 @@ impl Health {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn trouble_of(error: &KafkaError) -> Trouble {
+    let code = match error {
+        // The library does not give the code of an administrator's question.
+        KafkaError::AdminOp(code) | KafkaError::MetadataFetch(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    code.map_or(Trouble::Other, Trouble::of)
 }
 
 /// What clients call back.
@@ -166,6 +175,8 @@ mod tests {
         assert_eq!(health.trouble(), Some((Trouble::Authentication, "wrong password".into())));
         let told = health.explain(&KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
         assert_eq!(told, (Trouble::Authentication, "wrong password".into()));
+        let told = health.explain(&KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut));
+        assert_eq!(told.0, Trouble::Authentication);
         let other = health.explain(&KafkaError::MessageProduction(RDKafkaErrorCode::TopicAuthorizationFailed));
         assert_eq!(other.0, Trouble::Authorization);
         health.worked();

@@ -212,7 +212,8 @@ fn keep(member: &Weak<Member>) {
         }
         let is_quiet = std::mem::replace(&mut failures, member.health.failures()) == failures;
         quiet_polls = if is_quiet { quiet_polls + 1 } else { 0 };
-        if quiet_polls == QUIET_POLLS {
+        // Before the group has answered, silence is no sign of anything.
+        if quiet_polls >= QUIET_POLLS && matches!(&*member.own.borrow(), Ownership::Owns(_)) {
             member.health.worked();
         }
         if quiet_polls >= LOST_POLLS {

@@ -190,7 +190,11 @@ async fn look(
     let one = resource.as_ref().map(|_| wanted.name);
     let metadata = tokio::task::block_in_place(|| client.inner().fetch_metadata(one, PATIENCE));
     let metadata = metadata.map_err(|error| explain(health, &error))?;
-    let topic = metadata.topics().iter().find(|topic| topic.name() == wanted.name);
+    // Another broker may not know yet of one that was just made.
+    let is_unknown = |topic: &rdkafka::metadata::MetadataTopic| {
+        topic.error().map(RDKafkaErrorCode::from) == Some(RDKafkaErrorCode::UnknownTopicOrPartition)
+    };
+    let topic = metadata.topics().iter().find(|topic| topic.name() == wanted.name && !is_unknown(topic));
     if let Some(code) = topic.and_then(rdkafka::metadata::MetadataTopic::error).map(RDKafkaErrorCode::from) {
         return Err(TopicsError { trouble: Trouble::of(code), reason: format!("topic {}: {code}", wanted.name) });
     }

@@ -162,10 +162,10 @@ impl Archive {
         Ok(Writer { archive: self.clone(), next, hash, _lock: lock })
     }
 
-    /// The records of the segment that covers `from` or the next after it, from there on; none beyond the archive's end.
+    /// The records of the segment that covers `from`, from there on; none where the archive has a hole or ends.
     pub fn read(&self, from: Offset) -> Result<Vec<Logged>, ArchiveError> {
         let segments = self.segments()?;
-        let Some(segment) = segments.iter().find(|segment| segment.next > from) else { return Ok(Vec::new()) };
+        let Some(segment) = segments.iter().find(|segment| segment.first <= from && from < segment.next) else { return Ok(Vec::new()) };
         let mut records = Vec::new();
         segment.verify(Some(&mut |logged| {
             if logged.offset >= from {
@@ -349,9 +349,10 @@ impl<L: EvidenceLog> EvidenceLog for Archived<L> {
     async fn bounds(&self) -> Result<Bounds, crate::port::ReadError> {
         let bounds = self.log.bounds().await?;
         let archived = self.archive.as_ref().and_then(|archive| archive.segments().ok()).unwrap_or_default();
-        // It reaches to the log without a hole, or is of no use.
-        let reaches = archived.last().is_some_and(|last| last.next >= bounds.oldest);
-        let oldest = archived.first().filter(|_| reaches).map_or(bounds.oldest, |first| first.first.min(bounds.oldest));
+        // What reaches to the log without a hole; what lies before one cannot be folded.
+        let reached = |oldest: Offset, segment: &Segment| (segment.next >= oldest).then(|| oldest.min(segment.first));
+        let oldest = archived.iter().rev().try_fold(bounds.oldest, |oldest, segment| reached(oldest, segment).ok_or(oldest));
+        let oldest = oldest.unwrap_or_else(|oldest| oldest);
         Ok(Bounds { oldest, ..bounds })
     }
 }

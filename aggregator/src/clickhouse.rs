@@ -45,12 +45,18 @@ pub struct SettingsError {
     why: String,
 }
 
+/// What is wrong and where, without the line itself: somebody may have written a password into it.
+fn told(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    format!("line {line}: {}", error.message())
+}
+
 impl Settings {
     /// Reads the file at `path`; the password's file lies beside it unless its path is absolute.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
         let wrong = |why: String| SettingsError { path: path.to_owned(), why };
         let text = fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        let mut settings: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string().trim().to_owned()))?;
+        let mut settings: Self = toml::from_str(&text).map_err(|error| wrong(told(&text, &error)))?;
         settings.base = path.parent().map(Path::to_owned).unwrap_or_default();
         settings.password().map_err(|error| wrong(format!("cannot read the password: {error}")))?;
         let is_known = |scheme| settings.url.starts_with(scheme);

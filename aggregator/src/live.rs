@@ -31,8 +31,12 @@ const REFRESH: Duration = Duration::from_millis(250);
 const REFRESH_LATENCIES: Duration = Duration::from_secs(15);
 /// How often a snapshot is taken.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
+/// One that is not kept by then is not waited for.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
 /// Pauses between attempts at a log or store that does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
+/// So often a log that seems shorter than what was published is looked at again.
+const MOST_LOOKS: u32 = 20;
 /// Whoever stops us waits so long for what is under way; what the store has not acknowledged by then follows from the log again.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -246,6 +250,7 @@ pub async fn run<L: EvidenceLog, S: WindowStore + Snapshots>(
         next: start.next,
         manifest: start.manifest,
         snapshot_due: now + SNAPSHOT_EVERY,
+        tick_due: now,
         refresh_due: now,
         latencies_due: now,
         latencies: Vec::new(),
@@ -266,6 +271,7 @@ struct Fold<'a, L, S> {
     next: Offset,
     manifest: Option<Manifest>,
     snapshot_due: Duration,
+    tick_due: Duration,
     refresh_due: Duration,
     latencies_due: Duration,
     latencies: Vec<LatencyLine>,
@@ -284,13 +290,18 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
             match read {
                 // What the store has not acknowledged is in no snapshot: it is folded again at the next start.
                 Ok(Ok(records)) if !self.take(&records).await? => return Ok(()),
+                // Only an append tells that appends work again.
+                Ok(Ok(_)) if self.region.view().append_failing && self.clock.now() >= self.tick_due => self.tick().await,
                 Ok(Ok(_)) => {}
                 Ok(Err(error @ (ReadError::Gone { .. } | ReadError::BeyondEnd { .. }))) => return Err(Stopped::Log(error)),
                 Ok(Err(error)) => {
                     tracing::warn!(error = %source_chain(&error), "the log does not answer");
                     self.pause().await;
                 }
-                Err(_) => self.tick().await,
+                Err(_) => {
+                    self.caught_up = true;
+                    self.tick().await;
+                }
             }
             self.refresh();
             if self.clock.now() >= self.snapshot_due {
@@ -303,14 +314,25 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
 
     /// A store that holds consequences of a later log must not be given those of an older one (SPEC §7).
     async fn refuse_a_replaced_log(&self) -> Result<(), Stopped> {
+        let mut looks = 0;
         while !*self.stop.borrow() {
             match self.store.highest(&self.region.group).await {
                 Ok(highest) => {
                     let ours = self.region.engine().settings().log_epoch;
-                    return match highest.map(crate::port::log_epoch) {
-                        Some(held) if held > ours => Err(Stopped::Store(StoreError::Replaced { held, ours })),
-                        _ => Ok(()),
-                    };
+                    let Some(highest) = highest else { return Ok(()) };
+                    let held = crate::port::log_epoch(highest);
+                    if held > ours {
+                        return Err(Stopped::Store(StoreError::Replaced { held, ours }));
+                    }
+                    // Of the same epoch, and longer than ours is: ours was cut, or is another.
+                    let from = highest - crate::core::version::version_number(held, 0) + 1;
+                    match self.log.bounds().await {
+                        Ok(bounds) if held < ours || from <= bounds.next => return Ok(()),
+                        // A leader that has just been elected may not know yet how long it is.
+                        Ok(bounds) if looks >= MOST_LOOKS => return Err(Stopped::Log(ReadError::BeyondEnd { from, next: bounds.next })),
+                        _ => looks += 1,
+                    }
+                    self.pause().await;
                 }
                 Err(error) => self.store_failed(error).await?,
             }
@@ -392,7 +414,7 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
 
     /// The log was quiet: time passes all the same.
     async fn tick(&mut self) {
-        self.caught_up = true;
+        self.tick_due = self.clock.now() + QUIET;
         let tick = [b"{\"v\":1,\"type\":\"tick\"}".to_vec()];
         let Some(appended) = self.unless_stopped(self.log.append(&tick)).await else { return };
         if let Err(error) = &appended {
@@ -410,7 +432,7 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
         let engine = self.region.engine();
         if now >= self.latencies_due {
             let targets = engine.catalogue().map_or(0, |catalogue| catalogue.targets.len());
-            self.latencies = (0..targets).flat_map(|target| engine.latency_lines(target)).collect();
+            self.latencies = (0..targets).filter(|target| engine.is_own(*target)).flat_map(|target| engine.latency_lines(target)).collect();
             self.latencies_due = now + REFRESH_LATENCIES;
         }
         let mut view = View::of(&engine, self.latencies.clone());
@@ -426,10 +448,21 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
     }
 
     async fn snapshot(&mut self) {
-        self.snapshot_due = self.clock.now() + SNAPSHOT_EVERY;
+        let now = self.clock.now();
+        if now > self.snapshot_due + SNAPSHOT_EVERY {
+            // We slept or were held up, and another may have replaced what ours would build upon: this one is whole.
+            self.manifest = None;
+        }
+        self.snapshot_due = now + SNAPSHOT_EVERY;
         let Some(offset) = self.next.checked_sub(1) else { return };
         let snapshot = self.region.engine().snapshot(offset, self.manifest.as_ref());
         let save = self.store.save(&self.region.group, &snapshot.manifest, snapshot.changed, &self.publisher.ledger);
+        // A cache does not keep the fold from its log for long; a whole one may, which is seldom.
+        let patience = if self.manifest.is_some() { SNAPSHOT_PATIENCE } else { SNAPSHOT_EVERY };
+        let save = async {
+            let late = |_| Err(StoreError::Unavailable("it took too long".into()));
+            tokio::time::timeout(patience, save).await.unwrap_or_else(late)
+        };
         match self.unless_stopped(save).await {
             Some(Ok(())) => {
                 self.region.covered.store(snapshot.manifest.offset, Ordering::Relaxed);

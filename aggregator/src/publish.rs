@@ -162,7 +162,8 @@ impl Publisher {
     fn publish_latencies(&mut self, engine: &Engine, ver: u64, batch: &mut Batch) {
         let Some(catalogue) = engine.catalogue() else { return };
         let as_of_us = engine.frontier().us();
-        for latency in (0..catalogue.targets.len()).flat_map(|target| engine.latency_lines(target)) {
+        for latency in (0..catalogue.targets.len()).filter(|target| engine.is_own(*target)).flat_map(|target| engine.latency_lines(target))
+        {
             let key = (latency.target.to_string(), latency.month.clone());
             if self.ledger.latencies.insert(key, latency.ok) != Some(latency.ok) {
                 batch.latency.push(LatencyRow { ver, latency, as_of_us });

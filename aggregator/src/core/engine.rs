@@ -222,6 +222,13 @@ impl Engine {
         Self { group: Some(group.into()), ..Self::new(settings, None) }
     }
 
+    /// Whether a target's own log is the one that is folded: of an anchor's samples every group that it gates has a copy.
+    #[must_use]
+    pub fn is_own(&self, target: TargetIx) -> bool {
+        let group = self.catalogue.as_ref().and_then(|catalogue| catalogue.targets.get(target)).map(|target| &target.group);
+        self.group.is_none() || group == self.group.as_ref()
+    }
+
     /// The frontier: everything before it is evaluated.
     #[must_use]
     pub fn frontier(&self) -> Time {

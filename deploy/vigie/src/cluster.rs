@@ -264,7 +264,10 @@ impl Cluster {
 
     /// Folds one group's log until `ends`.
     async fn fold(self: Arc<Self>, partition: i32, ends: watch::Receiver<bool>) -> Result<(), Failure> {
-        let Some(group) = self.settings.groups.get(partition as usize).cloned() else { return Ok(()) };
+        let Some(group) = self.settings.groups.get(partition as usize).cloned() else {
+            let why = "name its group at the end of `groups` in the settings, and start again";
+            return Err(Failure::new(format!("partition {partition} of the evidence has no group here: {why}")));
+        };
         let _hold = self.membership.hold(partition);
         let log = Arc::new(KafkaLog::open(&self.settings, partition, Arc::clone(&self.producer), Some(Arc::clone(&self.membership)))?);
         let archive = self.archive.as_ref().map(|dir| Archive::new(dir, &group, self.settings.log_epoch));

@@ -34,8 +34,18 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
     shell::run(async {
         let read = catalogue_file::understand(&args.catalogue, std::fs::read(&args.catalogue), Strictness::Live, &mut io::stderr().lock())?;
-        let (text, _) = read.ok_or_else(|| Failure::new(format!("{} cannot be used", args.catalogue.display())))?;
-        for desk in Desk::open_all(&args.appending.place).await? {
+        let (text, catalogue) = read.ok_or_else(|| Failure::new(format!("{} cannot be used", args.catalogue.display())))?;
+        let desks = Desk::open_all(&args.appending.place).await?;
+        // A data directory holds all groups in one log.
+        let holds_all = args.appending.place.directory().is_ok();
+        let has = |group: &str| holds_all || desks.iter().any(|desk| desk.group == group);
+        let groups = catalogue.services.iter().map(|service| &service.group).chain(catalogue.targets.iter().map(|target| &target.group));
+        if let Some(group) = groups.into_iter().find(|group| !has(group)) {
+            return Err(Failure::new(format!(
+                "nobody would fold group `{group}`: name it at the end of `groups` in the settings of Kafka"
+            )));
+        }
+        for desk in desks {
             let group = desk.group.clone();
             if desk.engine.catalogue_text() == Some(&*text) {
                 writeln!(io::stdout(), "group {group}: this catalogue is in force already")?;

@@ -162,10 +162,19 @@ impl fmt::Display for RefusalReason {
 }
 
 impl Refusal {
-    /// A refusal for `reason`.
+    /// No detail is longer: a catalogue of a thousand mistakes makes no message that a log would refuse in turn.
+    pub const LONGEST_DETAIL_BYTES: usize = 4_096;
+
+    /// A refusal for `reason`; what is too long of `detail` is cut off.
     #[must_use]
     pub fn new(reason: RefusalReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        let mut detail = detail.into();
+        if detail.len() > Self::LONGEST_DETAIL_BYTES {
+            let end = (0..=Self::LONGEST_DETAIL_BYTES).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
+            detail.truncate(end);
+            detail.push('…');
+        }
+        Self { reason, detail }
     }
 }
 

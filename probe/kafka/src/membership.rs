@@ -113,6 +113,7 @@ impl Membership {
         config.set("partition.assignment.strategy", "cooperative-sticky");
         config.set("session.timeout.ms", SESSION_MS).set("heartbeat.interval.ms", HEARTBEAT_MS);
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false").set("auto.offset.reset", "latest");
+        config.set("statistics.interval.ms", "1000");
         config.set("queued.min.messages", "1").set("queued.max.messages.kbytes", "1024");
         let (own, owned) = watch::channel(Ownership::Joining);
         let (own, holds, health) = (Arc::new(own), Arc::new(Holds::default()), Health::default());
@@ -165,8 +166,13 @@ fn consumer(
     holds: &Arc<Holds>,
     health: &Health,
 ) -> Result<BaseConsumer<GroupContext>, KafkaError> {
-    let context =
-        GroupContext { base: Context(health.clone()), own: Arc::clone(own), holds: Arc::clone(holds), is_lost: AtomicBool::new(true) };
+    let context = GroupContext {
+        base: Context(health.clone()),
+        own: Arc::clone(own),
+        holds: Arc::clone(holds),
+        is_lost: AtomicBool::new(true),
+        is_steady: AtomicBool::new(false),
+    };
     let consumer: BaseConsumer<GroupContext> = config.create_with_context(context)?;
     consumer.subscribe(&[topic])?;
     Ok(consumer)
@@ -212,11 +218,12 @@ fn keep(member: &Weak<Member>) {
         }
         let is_quiet = std::mem::replace(&mut failures, member.health.failures()) == failures;
         quiet_polls = if is_quiet { quiet_polls + 1 } else { 0 };
-        // Before the group has answered, silence is no sign of anything.
-        if quiet_polls >= QUIET_POLLS && matches!(&*member.own.borrow(), Ownership::Owns(_)) {
+        // Silence is no sign of anything: the library is quiet about a group that does not answer.
+        let is_steady = consumer.context().is_steady.load(Ordering::SeqCst);
+        if is_steady && quiet_polls >= QUIET_POLLS {
             member.health.worked();
         }
-        if quiet_polls >= LOST_POLLS {
+        if is_steady && quiet_polls >= LOST_POLLS {
             consumer.context().give_up_what_was_lost();
         }
     }
@@ -229,6 +236,8 @@ struct GroupContext {
     holds: Arc<Holds>,
     /// Whether what is owned is what an earlier membership was given.
     is_lost: AtomicBool,
+    /// Whether the group answers and has settled, by the library's last account of it.
+    is_steady: AtomicBool,
 }
 
 impl ClientContext for GroupContext {
@@ -236,7 +245,10 @@ impl ClientContext for GroupContext {
         self.base.log(level, facility, message);
     }
 
-    fn stats(&self, _: Statistics) {}
+    fn stats(&self, statistics: Statistics) {
+        let is_steady = statistics.cgrp.is_some_and(|group| group.state == "up" && group.join_state == "steady");
+        self.is_steady.store(is_steady, Ordering::SeqCst);
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.base.error(error, reason);

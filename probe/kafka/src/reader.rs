@@ -137,8 +137,16 @@ impl PartitionReader {
             config.create_with_context(Context(health.clone())).map_err(|error| ReadError::Unavailable(error.to_string()))?;
         let (commands, asked) = channel();
         let (fetched, chunks) = mpsc::channel(AHEAD);
-        let thread =
-            Thread { consumer, topic: topic.to_owned(), partition, purpose, health: health.clone(), fetched, is_at_end: Cell::new(false) };
+        let thread = Thread {
+            consumer,
+            topic: topic.to_owned(),
+            partition,
+            purpose,
+            health: health.clone(),
+            fetched,
+            is_at_end: Cell::new(false),
+            pending: Cell::new(None),
+        };
         std::thread::Builder::new()
             .name("vigie-kafka-read".into())
             .spawn(move || thread.run(&asked))
@@ -206,6 +214,8 @@ struct Thread {
     fetched: mpsc::Sender<Chunk>,
     /// Told once, when it is reached.
     is_at_end: Cell<bool>,
+    /// What went wrong behind the records of the last chunk.
+    pending: Cell<Option<KafkaError>>,
 }
 
 impl Thread {
@@ -223,6 +233,8 @@ impl Thread {
                 Some(Command::Seek { from, turn: new }) => {
                     turn = new;
                     position = Some(from);
+                    self.is_at_end.set(false);
+                    self.pending.set(None);
                     if let Err(error) = self.assign(from) {
                         position = None;
                         self.give(turn, Err(self.explain(&error)));
@@ -266,6 +278,9 @@ impl Thread {
 
     /// What is there, waiting a little for the first; an empty chunk is the end of what a cache holds.
     fn chunk(&self, from: i64) -> Result<Option<Vec<Fetched>>, ReadError> {
+        if let Some(error) = self.pending.take() {
+            return self.failed(from, &error).map(|()| None);
+        }
         let mut records = Vec::new();
         let mut wait = POLL;
         while records.len() < CHUNK {
@@ -276,8 +291,11 @@ impl Thread {
                     self.is_at_end.set(true);
                     break;
                 }
-                // Any other comes again.
-                Some(Err(_)) if !records.is_empty() => break,
+                // It need not come again.
+                Some(Err(error)) if !records.is_empty() => {
+                    self.pending.set(Some(error));
+                    break;
+                }
                 Some(Err(error)) => return self.failed(from, &error).map(|()| None),
             };
             wait = Duration::ZERO;

@@ -129,7 +129,7 @@ impl Settings {
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
         let wrong = |problems: Vec<String>| SettingsError { path: path.to_owned(), problems };
         let text = fs::read_to_string(path).map_err(|error| wrong(vec![format!("cannot be read: {error}")]))?;
-        let text: Text = toml::from_str(&text).map_err(|error| wrong(vec![error.to_string().trim().to_owned()]))?;
+        let text: Text = toml::from_str(&text).map_err(|error| wrong(vec![told(&text, &error)]))?;
         let base = path.parent().unwrap_or(Path::new(""));
         let settings = Self {
             brokers: text.brokers,
@@ -242,6 +242,12 @@ impl Settings {
     }
 }
 
+/// What is wrong and where, without the line itself: somebody may have written a password into it.
+fn told(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    format!("line {line}: {}", error.message())
+}
+
 /// Read anew for every client: it may have been changed.
 fn password(file: &Path) -> std::io::Result<String> {
     fs::read_to_string(file).map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
@@ -285,6 +291,8 @@ mod tests {
         for part in expected {
             assert!(told.contains(part), "{part} is missing in: {told}");
         }
+        let told = read("brokers = []\npassword = \"hunter2\"").unwrap_err().to_string();
+        assert!(told.contains("line 2: unknown field `password`") && !told.contains("hunter2"), "{told}");
         assert!(read("brokers = []\nbroker = 1").unwrap_err().to_string().contains("unknown field `broker`"));
     }
 }

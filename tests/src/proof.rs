@@ -42,12 +42,18 @@ pub fn sort(rows: &mut [Map<String, Value>]) {
 /// If there is a hole, or only one run.
 pub fn every_sequence_is_whole(log: &[Logged]) -> usize {
     let mut sequences: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
-    let mut last_run = String::new();
+    // The run of the newest sample: what is delivered last may be an older one's backlog.
+    let (mut last_run, mut newest) = (String::new(), 0);
     for logged in log {
         let Ok(record) = serde_json::from_slice::<Value>(&logged.bytes) else { continue };
         if record["type"] == "sample" && record["run"].is_string() {
-            record["run"].as_str().unwrap().clone_into(&mut last_run);
-            let key = (last_run.clone(), record["target"].as_str().unwrap().to_owned());
+            let run = record["run"].as_str().unwrap();
+            let t0 = record["t0"].as_i64().unwrap();
+            if t0 > newest {
+                newest = t0;
+                run.clone_into(&mut last_run);
+            }
+            let key = (run.to_owned(), record["target"].as_str().unwrap().to_owned());
             sequences.entry(key).or_default().push(record["seq"].as_u64().unwrap());
         }
     }

@@ -19,6 +19,9 @@ const DEAD_LETTER_DAYS: i64 = 400;
 /// A snapshot's chunk and what Kafka adds to it.
 const LEAST_MESSAGE_BYTES: i64 = 1_000_012;
 
+/// So often, and with such pauses, a topic that was just made is looked at until it is as it must be.
+const NEW_LOOKS: u32 = 100;
+const NEW_PAUSE: Duration = Duration::from_millis(100);
 /// What is said of a topic that is not there.
 const MISSING: &str = "is missing, or this user may not see it: `vigie topics --create` makes it";
 
@@ -141,10 +144,11 @@ pub async fn ensure(settings: &Settings) -> Result<Vec<Finding>, TopicsError> {
     });
     let topics: Vec<NewTopic<'_>> = topics.collect();
     let made = client.create_topics(&topics, &options()).await.map_err(|error| explain(&health, &error))?;
-    let mut findings = Vec::new();
+    let (mut findings, mut new) = (Vec::new(), Vec::new());
     for result in made {
         match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Ok(topic) => new.push(topic),
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => {
                 let problem = match code {
                     RDKafkaErrorCode::InvalidReplicationFactor => {
@@ -157,16 +161,16 @@ pub async fn ensure(settings: &Settings) -> Result<Vec<Finding>, TopicsError> {
         }
     }
     if findings.is_empty() {
-        // A topic is made before all brokers know of it.
         for wanted in &wanted {
             let mut last = Vec::new();
-            for _ in 0..50 {
+            // One that was just made is not known to all brokers at once, nor all of it.
+            for _ in 0..if new.iter().any(|topic| topic == wanted.name) { NEW_LOOKS } else { 1 } {
                 last.clear();
                 look(&client, &health, settings, wanted, &mut last).await?;
-                if last.iter().all(|finding| finding.problem != MISSING) {
+                if last.is_empty() {
                     break;
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(NEW_PAUSE).await;
             }
             findings.extend(last);
         }

@@ -139,11 +139,6 @@ impl Archive {
         segments(&self.dir)
     }
 
-    /// The first offset that is not archived.
-    pub fn next(&self) -> Result<Offset, ArchiveError> {
-        Ok(self.segments()?.last().map_or(0, |last| last.next))
-    }
-
     /// Writes on where the archive ends; one process at a time.
     pub fn writer(&self) -> Result<Writer, ArchiveError> {
         fs::create_dir_all(&self.dir).map_err(failed(&self.dir))?;
@@ -316,11 +311,6 @@ impl<L> Archived<L> {
     pub fn new(log: L, archive: Option<Archive>) -> Self {
         Self { log, archive }
     }
-
-    /// The log itself.
-    pub fn log(&self) -> &L {
-        &self.log
-    }
 }
 
 impl<L: EvidenceLog> EvidenceLog for Archived<L> {
@@ -383,7 +373,7 @@ mod tests {
         writer.append(&records[4..], 8).unwrap();
         drop(writer);
         let writer = archive.writer().unwrap();
-        assert_eq!((writer.next(), archive.next().unwrap()), (8, 8));
+        assert_eq!(writer.next(), 8);
         drop(writer);
         let mut read = archive.read(0).unwrap();
         read.extend(archive.read(4).unwrap());
@@ -402,5 +392,53 @@ mod tests {
         fs::write(&segments[1].path, &whole[..whole.len() - 20]).unwrap();
         assert!(archive.read(4).is_err() && archive.writer().is_err());
         assert_eq!(archive.read(0).unwrap(), records[..4]);
+    }
+
+    /// A log that retention has cut before `oldest`.
+    struct Cut {
+        oldest: Offset,
+        records: Vec<Logged>,
+    }
+
+    impl EvidenceLog for Cut {
+        async fn append(&self, _: &[Vec<u8>]) -> Result<Vec<crate::port::Appended>, crate::port::AppendError> {
+            Ok(Vec::new())
+        }
+
+        async fn read(&self, from: Offset, most: usize) -> Result<Vec<Logged>, crate::port::ReadError> {
+            if from < self.oldest {
+                return Err(crate::port::ReadError::Gone { from, oldest: self.oldest });
+            }
+            Ok(self.records[from as usize..].iter().take(most).cloned().collect())
+        }
+
+        async fn bounds(&self) -> Result<Bounds, crate::port::ReadError> {
+            Ok(Bounds { oldest: self.oldest, next: self.records.len() as u64 })
+        }
+    }
+
+    #[test]
+    fn an_archive_answers_for_what_retention_has_cut_and_never_over_a_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let records: Vec<Logged> = (0..12).map(|offset| logged(offset, b"{}")).collect();
+        let archive = Archive::new(dir.path(), "main", 0);
+        let mut writer = archive.writer().unwrap();
+        writer.append(&records[..3], 3).unwrap();
+        writer.skip_to(5);
+        writer.append(&records[5..7], 7).unwrap();
+        writer.append(&records[7..9], 9).unwrap();
+        drop(writer);
+        let of = |oldest| Archived::new(Cut { oldest, records: records.clone() }, Some(archive.clone()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let whole = of(8);
+            assert_eq!(whole.bounds().await.unwrap(), Bounds { oldest: 5, next: 12 }, "what lies before the hole cannot be folded");
+            assert_eq!(whole.read(5, 9).await.unwrap(), records[5..7]);
+            assert_eq!(whole.read(7, 9).await.unwrap(), records[7..9]);
+            assert_eq!(whole.read(9, 9).await.unwrap(), records[9..]);
+            assert!(whole.read(3, 9).await.is_err(), "a hole is not skipped");
+            assert_eq!(of(10).bounds().await.unwrap().oldest, 10, "an archive that does not reach to the log is of no use");
+            assert_eq!(of(3).bounds().await.unwrap().oldest, 0);
+        });
     }
 }

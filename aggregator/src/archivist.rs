@@ -6,7 +6,6 @@ use std::time::Duration;
 use vigie_contract::Time;
 
 use crate::archive::{Archive, ArchiveError, Writer};
-use crate::clock::wall_now;
 use crate::live::source_chain;
 use crate::port::{EvidenceLog, Logged, Offset, ReadError};
 
@@ -126,9 +125,6 @@ impl Archivist {
                 figures.behind = bounds.next.saturating_sub(next);
                 figures.newest = newest.or(figures.newest);
             });
-        }
-        if self.figures().newest.is_none() {
-            self.note(|figures| figures.newest = Some(wall_now()));
         }
         Ok(())
     }

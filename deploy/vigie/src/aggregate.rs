@@ -49,7 +49,7 @@ pub(crate) struct Args {
     region: RegionArgs,
     #[cfg(feature = "kafka")]
     #[command(flatten)]
-    cluster: Option<crate::cluster::Args>,
+    cluster: crate::cluster::Args,
     /// Which token speaks for which vantage: a file with lines of `vantage token`
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
@@ -83,8 +83,8 @@ impl RegionArgs {
 
 pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
     #[cfg(feature = "kafka")]
-    if let Some(cluster) = &args.cluster {
-        return shell::run(crate::cluster::run(cluster, &args.serving, &args.region));
+    if let Some(files) = args.cluster.settings() {
+        return shell::run(crate::cluster::run(&args.cluster, files, &args.serving, &args.region));
     }
     shell::run(async {
         let tokens = args.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();

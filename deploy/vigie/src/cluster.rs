@@ -61,16 +61,23 @@ const OWNED: Metric = Metric {
 pub(crate) struct Args {
     /// Instead of a catalogue and a data directory: the settings of Kafka, TOML. `vigie publish` puts a catalogue in force
     #[arg(long, value_name = "FILE", conflicts_with_all = ["catalogue", "data", "tokens"], requires = "clickhouse")]
-    kafka: PathBuf,
-    /// The settings of ClickHouse, TOML
-    #[arg(long, value_name = "FILE", required = false)]
-    clickhouse: PathBuf,
+    kafka: Option<PathBuf>,
+    /// With --kafka: the settings of ClickHouse, TOML
+    #[arg(long, value_name = "FILE", requires = "kafka")]
+    clickhouse: Option<PathBuf>,
     /// The consumer group whose members share the logs; a second deployment under another name writes the same bytes
     #[arg(long, value_name = "NAME", default_value = "vigie")]
     deployment: String,
     /// The name of this process among the members, the same after a restart; the host's without it
     #[arg(long, value_name = "NAME")]
     member: Option<String>,
+}
+
+impl Args {
+    /// The settings' files, if this is to be a member of a deployment.
+    pub(crate) fn settings(&self) -> Option<(&Path, &Path)> {
+        self.kafka.as_deref().zip(self.clickhouse.as_deref())
+    }
 }
 
 /// The engine of one group's log.
@@ -127,9 +134,9 @@ pub(crate) fn kafka_metrics(clients: &[(&str, Option<(Trouble, String)>)]) -> St
 }
 
 /// Folds what the deployment gives to this member, until it is told to stop.
-pub(crate) async fn run(args: &Args, serving: &Serving, region: &RegionArgs) -> Result<(), Failure> {
-    let settings = Settings::read(&args.kafka)?;
-    let store = clickhouse::Settings::read(&args.clickhouse)?;
+pub(crate) async fn run(args: &Args, (kafka, store): (&Path, &Path), serving: &Serving, region: &RegionArgs) -> Result<(), Failure> {
+    let settings = Settings::read(kafka)?;
+    let store = clickhouse::Settings::read(store)?;
     let member = match &args.member {
         Some(member) => member.clone(),
         None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),

@@ -254,6 +254,9 @@ struct Keep {
 impl Sink for Keep {
     fn deliver<'a>(&'a self, batch: &'a [Bytes]) -> Pin<Box<dyn Future<Output = Result<Acknowledged, SinkError>> + Send + 'a>> {
         Box::pin(async move {
+            if batch.is_empty() {
+                return Err(SinkError::Unavailable("no clock but the probe's".to_owned()));
+            }
             let number = |text: &str, name: &str| -> Option<u64> {
                 let rest = &text[text.find(name)? + name.len()..];
                 rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()

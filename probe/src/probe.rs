@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ use crate::{canary, memory, metric, random};
 
 /// How long a stopping probe tries to deliver what it still has; the rest waits in the spool.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// How long it waits for the log's time before it measures without.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// What a probe is told when it starts.
 pub struct Settings {
@@ -71,6 +73,8 @@ pub struct Probe {
     stats: Stats,
     commands: mpsc::Sender<Command>,
     adopted: Arc<Notify>,
+    /// Whom to ask for the log's time before the first sample; nobody after that.
+    greeting: Mutex<Option<(Arc<dyn Sink>, Arc<Clock>)>>,
     lanes: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -93,6 +97,7 @@ impl Probe {
         let writer = Arc::clone(&delivery);
         threads.push(std::thread::Builder::new().name("vigie-spool".into()).spawn(move || writer.write(&unspooled))?);
 
+        let greeting = Mutex::new(Some((Arc::clone(&sink), Arc::clone(&clock))));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (deliverer, delivery_clock, has_adopted) = (Arc::clone(&delivery), Arc::clone(&clock), Arc::clone(&adopted));
         threads.push(std::thread::Builder::new().name("vigie-deliver".into()).spawn(move || {
@@ -131,7 +136,7 @@ impl Probe {
             });
         })?);
         has_started.recv().unwrap_or_else(|_| Err(std::io::Error::other("the probe's thread has ended")))?;
-        Ok(Self { vantage: settings.vantage, stats, commands, adopted, lanes: Some(lanes), threads })
+        Ok(Self { vantage: settings.vantage, stats, commands, adopted, greeting, lanes: Some(lanes), threads })
     }
 
     /// Makes the checks of `catalogue` and changes nothing: whether they can be made is known before others rely on it. They are kept
@@ -143,6 +148,7 @@ impl Probe {
     /// Measures by `catalogue` from now on; returns how many targets that are. If any of them cannot be measured nothing changes.
     /// What does not change keeps its phase, its counts and what is in flight.
     pub async fn adopt(&self, catalogue: Arc<Catalogue>) -> Result<usize, AdoptError> {
+        self.greet().await;
         let said = self.ask(|answer| Command::Adopt(catalogue, answer)).await?;
         memory::release_unused();
         match said {
@@ -154,6 +160,19 @@ impl Probe {
                 self.note_refused_reload();
                 Err(AdoptError::Unmeasurable(problems))
             }
+        }
+    }
+
+    /// Compares the clocks before the first sample: one that is made with a clock an hour slow looks like evidence of an hour ago. A log
+    /// that does not answer at once is no reason not to measure: then the first acknowledgement tells.
+    async fn greet(&self) {
+        let greeting = self.greeting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((sink, clock)) = greeting else { return };
+        let sent = now();
+        match tokio::time::timeout(GREETING, sink.deliver(&[])).await {
+            Ok(Ok(acknowledged)) => clock.compare(sent, now(), acknowledged.appended_at),
+            Ok(Err(error)) => tracing::warn!(%error, "the log does not say its time"),
+            Err(_) => tracing::warn!("the log does not say its time at once"),
         }
     }
 

@@ -17,7 +17,7 @@ pub use kafka::KafkaSink;
 /// Takes samples to the evidence log.
 pub trait Sink: Send + Sync {
     /// Delivers a batch of records, each one JSON object. When it returns `Ok` all of them are durable in the log. After an error any of
-    /// them may be: to deliver them again is always right.
+    /// them may be: to deliver them again is always right. An empty batch only asks for the log's time.
     fn deliver<'a>(&'a self, batch: &'a [Bytes]) -> Pin<Box<dyn Future<Output = Result<Acknowledged, SinkError>> + Send + 'a>>;
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
-use vigie_tests::cluster::{Cluster, DEPLOYMENTS, is_all, read_topic};
+use vigie_tests::cluster::{Cluster, DEPLOYMENTS, is_all, is_all_of, read_topic};
+use vigie_tests::kafka::Kafka;
 use vigie_tests::program::{Program, wait_for};
 use vigie_tests::proof::every_sequence_is_whole;
 
@@ -189,13 +190,13 @@ fn poison_is_kept_with_its_reason_and_a_snapshot_that_is_damaged_is_not_used() {
     cluster.append("vigie.evidence.v1", &poison.map(|bytes| (&b""[..], bytes)));
     let counted = || cluster.clickhouse.query("SELECT uniqExact(ver) FROM vigie.dead_letters").trim().parse::<usize>().unwrap();
     wait_for("dead letters in the table", || (counted() == poison.len()).then_some(()));
-    let told = read_topic(&cluster.kafka.bootstrap(), "vigie.deadletters.v1");
+    let told = read_topic(&cluster.kafka.bootstrap(), "vigie.deadletters.v1", 0);
     for deployment in DEPLOYMENTS {
         assert_eq!(told.iter().filter(|message| message.deployment == deployment).count(), poison.len());
     }
     // A snapshot is taken at the end; the next start finds it damaged, says so, and reads the log from its start.
     assert!(cluster.aggregators[0].take().unwrap().stop().success());
-    let snapshots = read_topic(&cluster.kafka.bootstrap(), "vigie.snapshots.v1");
+    let snapshots = read_topic(&cluster.kafka.bootstrap(), "vigie.snapshots.v1", 0);
     let chunks: Vec<&[u8]> = snapshots.iter().filter(|told| told.key.starts_with("alpha/main/")).map(|told| told.key.as_bytes()).collect();
     assert!(!chunks.is_empty(), "there is no snapshot");
     let damage: Vec<(&[u8], &[u8])> = chunks.iter().map(|key| (*key, &b"damage"[..])).collect();
@@ -206,4 +207,147 @@ fn poison_is_kept_with_its_reason_and_a_snapshot_that_is_damaged_is_not_used() {
     assert!(log.contains("a snapshot is not whole") && log.contains("from=0"), "{log}");
     cluster.wait_until_delivered();
     cluster.prove();
+}
+
+#[test]
+fn a_probe_whose_clock_is_an_hour_slow_gives_no_evidence_of_an_hour_ago() {
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start(&dir.path().join("kafka"), 1);
+    let mut cluster = Cluster::prepare(dir, kafka, &["main"]);
+    (0..DEPLOYMENTS.len()).for_each(|at| cluster.start_aggregator(at));
+    // Down, so that evidence of the wrong hour would be an outage in it. (An hour fast: tests/it/stale.rs. Under libfaketime
+    // librdkafka then waits for that hour to pass.)
+    cluster.webs[2].set_up(false);
+    cluster.start_probe_with_clock(-3_600_000);
+    for aggregator in cluster.aggregators.iter().flatten() {
+        let voided = || aggregator.metric("vigie_samples_voided_total{group=\"main\",vantage=\"v\"");
+        wait_for("voids", || (voided() >= 6.0).then_some(()));
+        let windows = aggregator.json("/api/v1/windows");
+        assert_eq!(windows["windows"].as_array().unwrap().len(), 0, "{windows}");
+    }
+    cluster.wait_until_delivered();
+    assert!(cluster.probe.take().unwrap().stop().success());
+    // With the right clock the same failures are an outage, of now.
+    cluster.start_probe();
+    cluster.wait_for_open(1);
+    cluster.wait_until_delivered();
+    let (log, versions) = cluster.prove();
+    assert!(versions > 0);
+    let onset = cluster.clickhouse.query("SELECT min(onset_us) FROM vigie.windows").trim().parse::<i64>().unwrap();
+    assert!(onset > log[0].appended_at.us());
+}
+
+#[test]
+fn what_is_delivered_twice_is_counted_once() {
+    let mut cluster = Cluster::start(1);
+    cluster.webs[2].set_up(false);
+    cluster.wait_for_open(1);
+    // Everything again, the other way round.
+    let told = read_topic(&cluster.kafka.bootstrap(), "vigie.evidence.v1", 0);
+    let again: Vec<(&[u8], &[u8])> = told.iter().rev().map(|told| (&b""[..], told.text.as_slice())).collect();
+    cluster.append("vigie.evidence.v1", &again);
+    cluster.webs[2].set_up(true);
+    cluster.wait_for_open(0);
+    cluster.append("vigie.evidence.v1", &again);
+    cluster.wait_until_all("up");
+    cluster.wait_until_delivered();
+    let (log, versions) = cluster.prove();
+    assert!(versions >= 2, "the test has seen no window");
+    // Without what came twice the log says the same windows.
+    let mut seen = std::collections::BTreeSet::new();
+    let once: Vec<_> = log.into_iter().filter(|logged| seen.insert(logged.bytes.clone()) || logged.bytes.len() < 60).collect();
+    let ends = |rows: Vec<serde_json::Map<String, serde_json::Value>>| {
+        rows.iter()
+            .map(|row| (row["id"].to_string(), (row["onset_us"].clone(), row["end_us"].clone())))
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let sql =
+        "SELECT id, onset_us, end_us FROM vigie.windows_current FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0";
+    let current = cluster.clickhouse.query(sql).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(ends(current), ends(vigie_tests::proof::refold("main", &once)));
+}
+
+#[test]
+fn replicas_that_read_a_catalogue_at_different_times_derive_the_same_from_it() {
+    let mut cluster = Cluster::start(1);
+    cluster.aggregator(1).signal(Signal::SIGSTOP);
+    // Another service, measured from now on.
+    let path = cluster.dir.path().join("c.toml");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    let since = vigie_aggregator::clock::wall_now() + vigie_contract::Span::from_secs(30);
+    text += &format!("[[service]]\nid = \"both/r1\"\nindicator = \"I\"\nneeds = {{ all = [\"a\", \"web\"] }}\nsince = {since}\n");
+    std::fs::write(&path, text).unwrap();
+    cluster.vigie(&["publish", "--kafka", "kafka.toml", "--catalogue", "c.toml", "--yes"]);
+    cluster.webs[2].set_up(false);
+    let knows = |aggregator: &Program| aggregator.get("/api/v1/windows?status=open").1.contains("both/r1");
+    wait_for("the outage of the new service", || knows(cluster.aggregator(0)).then_some(()));
+    cluster.webs[2].set_up(true);
+    wait_for("its end", || (!knows(cluster.aggregator(0))).then_some(()));
+    cluster.aggregator(1).signal(Signal::SIGCONT);
+    cluster.wait_until_all("up");
+    cluster.wait_until_delivered();
+    let (_, versions) = cluster.prove();
+    assert!(versions >= 4, "the test has seen no windows");
+}
+
+#[test]
+fn a_snapshot_of_another_semantics_revision_is_not_used() {
+    let mut cluster = Cluster::start(1);
+    cluster.webs[2].set_up(false);
+    cluster.wait_for_open(1);
+    cluster.webs[2].set_up(true);
+    cluster.wait_for_open(0);
+    for at in 0..DEPLOYMENTS.len() {
+        assert!(cluster.aggregators[at].take().unwrap().stop().success());
+    }
+    let snapshots = read_topic(&cluster.kafka.bootstrap(), "vigie.snapshots.v1", 0);
+    for deployment in DEPLOYMENTS {
+        let key = format!("{deployment}/main");
+        let mut index = snapshots.iter().rfind(|told| told.key == key).unwrap().text.clone();
+        // The revision is its first byte.
+        index[0] -= 1;
+        cluster.append("vigie.snapshots.v1", &[(key.as_bytes(), &index)]);
+    }
+    (0..DEPLOYMENTS.len()).for_each(|at| cluster.start_aggregator(at));
+    cluster.wait_until_all("up");
+    for aggregator in cluster.aggregators.iter().flatten() {
+        let log = aggregator.log();
+        assert!(log.contains("a snapshot of another semantics revision") && log.contains("from=0"), "{log}");
+    }
+    cluster.wait_until_delivered();
+    let (_, versions) = cluster.prove();
+    assert!(versions >= 2, "the test has seen no window");
+}
+
+#[test]
+fn groups_that_move_between_members_in_mid_window_are_folded_by_one_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start(&dir.path().join("kafka"), 1);
+    let mut cluster = Cluster::prepare(dir, kafka, &["main", "webs"]);
+    (0..DEPLOYMENTS.len()).for_each(|at| cluster.start_aggregator(at));
+    cluster.start_probe();
+    cluster.wait_until_all("up");
+    cluster.webs[2].set_up(false);
+    cluster.wait_for_open(1);
+    let owned = |member: &Program| ["main", "webs"].map(|group| member.metric(&format!("vigie_group_owned{{group=\"{group}\"}}")) == 1.0);
+    let second = cluster.start_member(DEPLOYMENTS[0], "two");
+    let share = wait_for("a share each", || {
+        let (one, two) = (owned(cluster.aggregator(0)), owned(&second));
+        (one.contains(&true) && two.contains(&true) && one != two).then_some(two)
+    });
+    let moved = if share[0] { "main" } else { "webs" };
+    wait_for("the group where it moved to", || second.get(&format!("/groups/{moved}/readyz")).0.eq(&200).then_some(()));
+    assert!(second.log().contains("folding"));
+    cluster.webs[2].set_up(true);
+    wait_for("what moved is up", || is_all_of(&second, moved, "up").then_some(()));
+    cluster.webs[2].set_up(false);
+    second.kill();
+    wait_for("both again", || (owned(cluster.aggregator(0)) == [true, true]).then_some(()));
+    cluster.wait_for_open(1);
+    cluster.webs[2].set_up(true);
+    cluster.wait_for_open(0);
+    cluster.wait_until_all("up");
+    cluster.wait_until_delivered();
+    let (_, versions) = cluster.prove();
+    assert!(versions >= 2, "the test has seen no window");
 }

@@ -61,7 +61,7 @@ fn a_region_that_is_killed_again_and_again_keeps_every_sample_and_every_window()
     let (log, published) = read(dir.path());
     let samples = every_sequence_is_whole(&log);
     assert!(made > 0.0 && samples as f64 >= made, "{samples} of {made} samples of the lives that were killed are in the log");
-    let derived = refold(&log);
+    let derived = refold("main", &log);
     assert!(derived.len() >= 2, "the test has seen no window: {derived:?}");
     assert_eq!(published, derived);
 }

@@ -43,7 +43,7 @@ fn a_region_that_moves_to_kafka_keeps_what_it_published_and_goes_on() {
 
     let kafka = Kafka::start(&dir.path().join("kafka"), 1);
     let clickhouse = ClickHouse::start(&dir.path().join("clickhouse"));
-    let mut cluster = Cluster::assemble(dir, webs, kafka, clickhouse, 1);
+    let mut cluster = Cluster::assemble(dir, webs, kafka, clickhouse, &["main"], 1);
     cluster.vigie(&["topics", "--kafka", "kafka.toml", "--create"]);
     cluster.vigie(&["schema", "--clickhouse", "clickhouse.toml", "--apply"]);
     let seed = ["seed", "--data", "data", "--kafka", "kafka.toml", "--clickhouse", "clickhouse.toml", "--archive", "archive"];

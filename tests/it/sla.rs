@@ -73,7 +73,7 @@ fn the_sla_engine_agrees_with_the_report_from_the_topic_and_from_the_tables() {
         })
         .collect();
     std::fs::write(cluster.dir.path().join("exclusions.ndjson"), facts.concat()).unwrap();
-    let told = read_topic(&cluster.kafka.bootstrap(), "vigie.windows.v1");
+    let told = read_topic(&cluster.kafka.bootstrap(), "vigie.windows.v1", 0);
     let schema: Value = serde_json::from_str(include_str!("../../aggregator/schema/windows.v1.schema.json")).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     for message in &told {

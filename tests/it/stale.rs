@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use vigie_tests::kafka::wrong_clock;
 use vigie_tests::program::{Program, sum_of, wait_for};
 use vigie_tests::region::{Region, start_aggregator_at, start_probe};
 
@@ -94,4 +95,25 @@ fn a_probe_without_its_aggregator_keeps_its_samples_and_delivers_them_later() {
     });
     assert_eq!(probe.metric("vigie_probe_samples_dropped_total"), 0.0);
     assert!(probe.metric("vigie_probe_samples_recovered_total") >= 2.0);
+}
+
+#[test]
+fn a_probe_whose_clock_is_an_hour_off_gives_no_evidence_of_another_hour() {
+    let Region { dir, webs, aggregator, probe } = Region::start();
+    assert!(probe.stop().success());
+    // Down, so that evidence of the wrong hour would be an outage in it.
+    webs[2].set_up(false);
+    let voided = || aggregator.metric("vigie_samples_voided_total{group=\"main\",vantage=\"v\"");
+    let url = format!("http://{}", aggregator.address);
+    let args = ["probe", "--catalogue", "c.toml", "--vantage", "v", "--aggregator", &url];
+    for offset_ms in [-3_600_000, 3_600_000] {
+        let before = voided();
+        let probe = Program::start_with(dir.path(), &args, &wrong_clock(offset_ms));
+        wait_for("voids", || (voided() >= before + 6.0).then_some(()));
+        let made = || probe.metric("vigie_probe_samples_made_total") - probe.metric("vigie_probe_samples_spooled");
+        wait_for("as many voids as samples", || (voided() - before >= made()).then_some(()));
+        let windows = aggregator.json("/api/v1/windows");
+        assert!(windows["windows"].as_array().unwrap().is_empty(), "{offset_ms}: {windows}");
+        assert!(probe.stop().success());
+    }
 }

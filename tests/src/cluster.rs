@@ -12,9 +12,11 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Map, Value};
 use vigie_aggregator::archive::segments;
 use vigie_aggregator::port::Logged;
+use vigie_contract::Catalogue;
+use vigie_contract::catalogue::Strictness;
 
 use crate::clickhouse::ClickHouse;
-use crate::kafka::Kafka;
+use crate::kafka::{Kafka, wrong_clock};
 use crate::program::{Program, vigie, wait_for};
 use crate::proof;
 use crate::region::{Web, write_catalogue};
@@ -36,6 +38,8 @@ pub struct Cluster {
     pub aggregators: Vec<Option<Program>>,
     /// `vigie probe`, of vantage `v`.
     pub probe: Option<Program>,
+    /// The groups, one partition each.
+    pub groups: Vec<&'static str>,
 }
 
 /// A message of a topic.
@@ -75,15 +79,32 @@ impl Cluster {
     /// # Panics
     /// If a program does not start.
     pub fn start_unseen(dir: tempfile::TempDir, kafka: Kafka) -> Self {
+        let mut cluster = Self::prepare(dir, kafka, &["main"]);
+        (0..DEPLOYMENTS.len()).for_each(|at| cluster.start_aggregator(at));
+        cluster.start_probe();
+        cluster
+    }
+
+    /// Everything but aggregators and probe. Of several groups the last has the service of `web`, the first all others.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn prepare(dir: tempfile::TempDir, kafka: Kafka, groups: &[&'static str]) -> Self {
         let clickhouse = ClickHouse::start(&dir.path().join("clickhouse"));
         let webs: Vec<Web> = (0..3).map(|_| Web::start()).collect();
-        write_catalogue(&dir.path().join("c.toml"), &["v"], &[("a", webs[0].address), ("b", webs[1].address), ("web", webs[2].address)]);
-        let mut cluster = Self::assemble(dir, webs, kafka, clickhouse, 0);
+        let path = dir.path().join("c.toml");
+        write_catalogue(&path, &["v"], &[("a", webs[0].address), ("b", webs[1].address), ("web", webs[2].address)]);
+        if let [_, .., last] = groups {
+            let mut text = std::fs::read_to_string(&path).unwrap();
+            for block in ["[[target]]\nid = \"web\"\n", "[[service]]\nid = \"web/r1\"\n"] {
+                text = text.replace(block, &format!("{block}group = \"{last}\"\n"));
+            }
+            std::fs::write(&path, text).unwrap();
+        }
+        let cluster = Self::assemble(dir, webs, kafka, clickhouse, groups, 0);
         cluster.vigie(&["topics", "--kafka", "kafka.toml", "--create"]);
         cluster.vigie(&["schema", "--clickhouse", "clickhouse.toml", "--apply"]);
         cluster.vigie(&["publish", "--kafka", "kafka.toml", "--catalogue", "c.toml", "--yes"]);
-        (0..DEPLOYMENTS.len()).for_each(|at| cluster.start_aggregator(at));
-        cluster.start_probe();
         cluster
     }
 
@@ -91,16 +112,26 @@ impl Cluster {
     ///
     /// # Panics
     /// If the settings cannot be written.
-    pub fn assemble(dir: tempfile::TempDir, webs: Vec<Web>, kafka: Kafka, clickhouse: ClickHouse, log_epoch: u64) -> Self {
+    pub fn assemble(
+        dir: tempfile::TempDir,
+        webs: Vec<Web>,
+        kafka: Kafka,
+        clickhouse: ClickHouse,
+        groups: &[&'static str],
+        log_epoch: u64,
+    ) -> Self {
         let bootstrap = kafka.bootstrap();
         let brokers = bootstrap.split(',').count();
         let in_sync = if brokers > 1 { 2 } else { 1 };
         let servers = bootstrap.replace(',', "\", \"");
-        let settings =
-            format!("brokers = [\"{servers}\"]\nreplication = {brokers}\nmin_insync_replicas = {in_sync}\nlog_epoch = {log_epoch}\n");
+        let named = groups.join("\", \"");
+        let settings = format!(
+            "brokers = [\"{servers}\"]\ngroups = [\"{named}\"]\nreplication = {brokers}\nmin_insync_replicas = {in_sync}\n\
+             log_epoch = {log_epoch}\n"
+        );
         std::fs::write(dir.path().join("kafka.toml"), settings).unwrap();
         std::fs::write(dir.path().join("clickhouse.toml"), format!("url = \"{}\"\n", clickhouse.url())).unwrap();
-        Self { dir, webs, kafka, clickhouse, aggregators: vec![None, None], probe: None }
+        Self { dir, webs, kafka, clickhouse, aggregators: vec![None, None], probe: None, groups: groups.to_vec() }
     }
 
     /// Starts the member of a deployment, or another beside it.
@@ -126,8 +157,16 @@ impl Cluster {
     /// # Panics
     /// If it does not answer.
     pub fn start_probe(&mut self) {
+        self.start_probe_with_clock(0);
+    }
+
+    /// The same with a wall clock that is wrong: early (slow) if `offset_ms` is below 0.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_probe_with_clock(&mut self, offset_ms: i64) {
         let args = ["probe", "--kafka", "kafka.toml", "--catalogue", "c.toml", "--vantage", "v", "--spool", "spool"];
-        self.probe = Some(Program::start(self.dir.path(), &args));
+        self.probe = Some(Program::start_with(self.dir.path(), &args, &wrong_clock(offset_ms)));
     }
 
     /// The member of the deployment at this place.
@@ -174,8 +213,10 @@ impl Cluster {
     /// # Panics
     /// If one does not.
     pub fn wait_until_all(&self, state: &str) {
-        for aggregator in self.aggregators.iter().flatten() {
-            wait_for(state, || is_all(aggregator, state).then_some(()));
+        for (aggregator, group) in
+            self.aggregators.iter().flatten().flat_map(|aggregator| self.groups.iter().map(move |group| (aggregator, group)))
+        {
+            wait_for(state, || is_all_of(aggregator, group, state).then_some(()));
         }
     }
 
@@ -184,9 +225,11 @@ impl Cluster {
     /// # Panics
     /// If one does not.
     pub fn wait_for_open(&self, count: usize) {
+        // The outages of the tests are of `web`, which the last group has.
+        let path = format!("/groups/{}/api/v1/windows?status=open", self.groups[self.groups.len() - 1]);
         for aggregator in self.aggregators.iter().flatten() {
             wait_for("windows that are open", || {
-                let (status, body) = aggregator.get("/api/v1/windows?status=open");
+                let (status, body) = aggregator.get(&path);
                 let answer: Value = serde_json::from_str(&body).ok().filter(|_| status == 200)?;
                 (answer["stale"].is_null() && answer["windows"].as_array()?.len() == count).then_some(())
             });
@@ -228,23 +271,44 @@ impl Cluster {
             assert!(probe.stop().success());
         }
         self.vigie(&["archive", "--kafka", "kafka.toml", "--to", "archive"]);
-        let log = read_archive(&self.dir.path().join("archive/main/00000"));
+        let (mut log, mut versions) = (Vec::new(), 0);
+        for group in &self.groups {
+            let (more, others) = self.prove_group(group);
+            log.extend(more);
+            versions += others;
+        }
+        self.compare_with_replay();
+        (log, versions)
+    }
+
+    /// What there is to prove of one group's log.
+    fn prove_group(&self, group: &str) -> (Vec<Logged>, usize) {
+        let log = read_archive(&self.dir.path().join(format!("archive/{group}/00000")));
         let end = log.last().unwrap().offset + 1;
         // Both have come as far as the archive has.
-        let ticks = |aggregator: &Program| aggregator.metric("vigie_records_total{group=\"main\",type=\"tick\"");
+        let ticks = |aggregator: &Program| {
+            let metrics = aggregator.get(&format!("/groups/{group}/metrics")).1;
+            crate::program::sum_of(&metrics, &format!("vigie_records_total{{group=\"{group}\",type=\"tick\""))
+        };
         let before: Vec<f64> = self.aggregators.iter().flatten().map(ticks).collect();
         for (aggregator, before) in self.aggregators.iter().flatten().zip(before) {
             // Ticks that came after what was archived are folded, and so is all before them.
             wait_for("the end of the log", || (ticks(aggregator) >= before + 2.0).then_some(()));
         }
         wait_for("the end of the log in the store", || {
-            let frontier = self.clickhouse.query("SELECT max(ver) FROM vigie.frontiers").trim().parse::<u64>().ok()?;
+            let sql = format!("SELECT max(ver) FROM vigie.frontiers WHERE log_group = '{group}'");
+            let frontier = self.clickhouse.query(&sql).trim().parse::<u64>().ok()?;
             (frontier >= end).then_some(())
         });
-        let derived = proof::refold(&log);
-        let stored = self.stored_windows(end);
+        let derived = proof::refold(group, &log);
+        let stored = self.stored_windows(group, end);
         assert_eq!(stored, derived, "the store has other versions than an uninterrupted fold");
-        let told = read_topic(&self.kafka.bootstrap(), "vigie.windows.v1");
+        let catalogue = std::fs::read_to_string(self.dir.path().join("c.toml")).unwrap();
+        let (catalogue, _) = Catalogue::read(&catalogue, Strictness::Live).unwrap();
+        let catalogue = catalogue.of_group(group);
+        let services: Vec<&str> = catalogue.services.iter().map(|service| service.id.as_str()).collect();
+        let told = read_topic(&self.kafka.bootstrap(), "vigie.windows.v1", 0);
+        let told: Vec<Told> = told.into_iter().filter(|message| services.contains(&message.key.as_str())).collect();
         for deployment in DEPLOYMENTS {
             let mut versions: BTreeMap<(u64, String), Vec<u8>> = BTreeMap::new();
             for message in told.iter().filter(|message| message.deployment == deployment) {
@@ -263,17 +327,13 @@ impl Cluster {
                 .collect();
             assert_eq!(rows, derived, "{deployment} told other versions");
         }
-        self.compare_with_replay();
         (log, derived.len())
     }
 
-    /// Every version of every window in the store up to a version number, each once.
-    ///
-    /// # Panics
-    /// If the store does not answer.
-    pub fn stored_windows(&self, up_to: u64) -> Vec<Map<String, Value>> {
+    /// Every version of every window of a group in the store up to a version number, each once.
+    fn stored_windows(&self, group: &str, up_to: u64) -> Vec<Map<String, Value>> {
         let sql = format!(
-            "SELECT DISTINCT * EXCEPT log_group FROM vigie.windows WHERE ver <= {up_to} FORMAT JSONEachRow \
+            "SELECT DISTINCT * EXCEPT log_group FROM vigie.windows WHERE log_group = '{group}' AND ver <= {up_to} FORMAT JSONEachRow \
              SETTINGS output_format_json_quote_64bit_integers = 0, output_format_json_escape_forward_slashes = 0"
         );
         let mut rows: Vec<_> = self.clickhouse.query(&sql).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -282,9 +342,11 @@ impl Cluster {
     }
 
     fn compare_with_replay(&self) {
-        let replayed = self.vigie(&["replay", "--evidence", "archive/main/00000"]);
+        let replay = |group| self.vigie(&["replay", "--evidence", &format!("archive/{group}/00000")]);
+        let replayed: Vec<String> = self.groups.iter().map(replay).collect();
         let mut replayed: Vec<_> = replayed
-            .lines()
+            .iter()
+            .flat_map(|text| text.lines())
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
             .filter(|line| line["type"] == "window")
             .map(|line| (line["service"].to_string(), line["onset_us"].as_i64(), line["end_us"].as_i64(), line["kind"].to_string()))
@@ -306,7 +368,12 @@ impl Cluster {
 
 /// Whether an aggregator shows all services in this state.
 pub fn is_all(aggregator: &Program, state: &str) -> bool {
-    let (status, body) = aggregator.get("/api/v1/services");
+    is_all_of(aggregator, "main", state)
+}
+
+/// Whether an aggregator shows all services of a group in this state.
+pub fn is_all_of(aggregator: &Program, group: &str, state: &str) -> bool {
+    let (status, body) = aggregator.get(&format!("/groups/{group}/api/v1/services"));
     let answer: Value = serde_json::from_str(&body).unwrap_or_default();
     let services = answer["services"].as_array().cloned().unwrap_or_default();
     status == 200 && !services.is_empty() && services.iter().all(|service| service["state"] == state)
@@ -324,18 +391,18 @@ pub fn read_archive(dir: &Path) -> Vec<Logged> {
     log
 }
 
-/// Everything in the first partition of a topic.
+/// Everything in a partition of a topic.
 ///
 /// # Panics
 /// If it cannot be read.
-pub fn read_topic(bootstrap: &str, topic: &str) -> Vec<Told> {
+pub fn read_topic(bootstrap: &str, topic: &str, partition: i32) -> Vec<Told> {
     const ANSWER: Duration = Duration::from_secs(10);
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("group.id", "test").set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create().unwrap();
-    let (first, end) = wait_for("the topic", || consumer.fetch_watermarks(topic, 0, ANSWER).ok());
+    let (first, end) = wait_for("the topic", || consumer.fetch_watermarks(topic, partition, ANSWER).ok());
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Offset(first)).unwrap();
+    list.add_partition_offset(topic, partition, Offset::Offset(first)).unwrap();
     consumer.assign(&list).unwrap();
     let mut told = Vec::new();
     let mut next = first;

@@ -7,6 +7,7 @@
 //! A cold start takes some 5 s (8 s for three brokers), a restart 4 s; a new leader is there 1.5 to 4 s after the old one was killed or
 //! frozen. Debian's `kcat` cannot log in to the secure listener: its librdkafka 2.0.2 answers this Kafka's SCRAM wrongly, 2.16.0 does not.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -231,11 +232,7 @@ impl Broker {
     pub fn start(&mut self) {
         assert!(self.server.is_none(), "it runs");
         let mut command = java();
-        if self.clock_offset_ms != 0 {
-            command.env("LD_PRELOAD", faketime()).env("FAKETIME", format!("{:+.3}", self.clock_offset_ms as f64 / 1e3));
-            // A JVM waits by the monotonic clock: for ever if that is faked, and far too long with what libfaketime does about it unasked.
-            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_FORCE_MONOTONIC_FIX", "0");
-        }
+        command.envs(wrong_clock(self.clock_offset_ms));
         command.arg("kafka.Kafka").arg(self.settings_file());
         self.server = Some(Server::spawn(&mut command, &self.dir.join("log")));
         self.is_frozen = false;
@@ -361,6 +358,17 @@ fn java() -> Command {
     command.arg(format!("-Dlog4j2.configurationFile={}", file("log4j2.xml").display()));
     command.arg("-cp").arg(installed("kafka").join("*"));
     command
+}
+
+/// The environment of a program whose wall clock is off by so much; none if it is not.
+pub fn wrong_clock(offset_ms: i64) -> Vec<(&'static str, OsString)> {
+    if offset_ms == 0 {
+        return Vec::new();
+    }
+    let offset = format!("{:+.3}", offset_ms as f64 / 1e3).into();
+    // A JVM waits by the monotonic clock: for ever if that is faked, and far too long with what libfaketime does about it unasked.
+    let monotonic = [("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()), ("FAKETIME_FORCE_MONOTONIC_FIX", "0".into())];
+    [("LD_PRELOAD", faketime().into_os_string()), ("FAKETIME", offset)].into_iter().chain(monotonic).collect()
 }
 
 /// libfaketime, wherever Debian's libraries are on this kind of machine.

@@ -1,5 +1,6 @@
 //! `vigie` as people run it: a process with a port, a log, signals and an end.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -57,7 +58,15 @@ impl Program {
     /// # Panics
     /// If it does not.
     pub fn start(dir: &Path, args: &[&str]) -> Self {
-        Self::start_at(dir, args, "127.0.0.1:0")
+        Self::start_with(dir, args, &[])
+    }
+
+    /// The same in an environment with these variables besides.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_with(dir: &Path, args: &[&str], variables: &[(&str, OsString)]) -> Self {
+        Self::launch(dir, args, variables, "127.0.0.1:0")
     }
 
     /// The same on a given address.
@@ -65,8 +74,12 @@ impl Program {
     /// # Panics
     /// If it does not answer.
     pub fn start_at(dir: &Path, args: &[&str], listen: &str) -> Self {
+        Self::launch(dir, args, &[], listen)
+    }
+
+    fn launch(dir: &Path, args: &[&str], variables: &[(&str, OsString)], listen: &str) -> Self {
         let mut command = Command::new(binary());
-        command.args(args).args(["--listen", listen]).current_dir(dir).env("VIGIE_TOKEN", TOKEN);
+        command.envs(variables.iter().cloned()).args(args).args(["--listen", listen]).current_dir(dir).env("VIGIE_TOKEN", TOKEN);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
         let (stderr, shared) = (child.stderr.take().unwrap(), Arc::clone(&log));

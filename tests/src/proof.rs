@@ -7,12 +7,12 @@ use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings};
 use vigie_aggregator::port::Logged;
 use vigie_contract::record::decode_appended;
 
-/// All versions of all windows that an engine which was never interrupted publishes of this log, by version and id.
+/// All versions of all windows that an engine of a group which was never interrupted publishes of this log, by version and id.
 ///
 /// # Panics
 /// If a record is no JSON object.
-pub fn refold(log: &[Logged]) -> Vec<Map<String, Value>> {
-    let mut engine = Engine::new(Settings { log_epoch: 0, retain: Retain::Horizon, pace: Pace::Live }, None);
+pub fn refold(group: &str, log: &[Logged]) -> Vec<Map<String, Value>> {
+    let mut engine = Engine::of_group(Settings { log_epoch: 0, retain: Retain::Horizon, pace: Pace::Live }, group);
     let mut versions = Vec::new();
     for logged in log {
         let Ok(decoded) = decode_appended(&logged.bytes, logged.appended_at) else { continue };

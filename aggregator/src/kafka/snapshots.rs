@@ -103,13 +103,13 @@ impl Snapshots for KafkaSnapshots {
         self.remember(group, &records);
         let mut indices: Vec<(&str, Index)> = Vec::new();
         for (key, bytes) in &records {
-            if let Some((deployment, of)) = key.split_once('/')
-                && of == group
-                && let Ok(index) = postcard::from_bytes::<Index>(bytes)
-                && index.semantics_revision == SEMANTICS_REVISION
-                && index.log_epoch == log_epoch
-            {
+            let Some((deployment, of)) = key.split_once('/') else { continue };
+            let Some(index) = (of == group).then(|| postcard::from_bytes::<Index>(bytes).ok()).flatten() else { continue };
+            let (revision, epoch) = (index.semantics_revision, index.log_epoch);
+            if (revision, epoch) == (SEMANTICS_REVISION, log_epoch) {
                 indices.push((deployment, index));
+            } else {
+                tracing::warn!(deployment, group, revision, epoch, "a snapshot of another semantics revision or log epoch is not used");
             }
         }
         // The newest; of two as new our own.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use vigie_aggregator::clock::wall_now;
 use vigie_aggregator::live::{Region, source_chain};
 use vigie_aggregator::port::{AppendError, EvidenceLog};
 use vigie_aggregator::sqlite::SqliteLog;
@@ -95,8 +96,8 @@ impl Sink for EmbeddedSink {
             self.region.note_append(records.len() as u64, appended.is_ok());
             match appended {
                 Ok(appended) => {
-                    let last = appended.last().ok_or_else(|| SinkError::Unavailable("an empty batch".to_owned()))?;
-                    Ok(Acknowledged { appended_at: last.appended_at })
+                    let newest = appended.last().map(|last| last.appended_at);
+                    Ok(Acknowledged { appended_at: newest.unwrap_or_else(wall_now) })
                 }
                 Err(error @ AppendError::TooLong { .. }) => Err(SinkError::Refused(source_chain(&error))),
                 Err(error) => Err(SinkError::Unavailable(source_chain(&error))),

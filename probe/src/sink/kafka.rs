@@ -13,6 +13,9 @@ use vigie_kafka::{Message, Placed, Producer, SendError, Settings, Trouble};
 
 use super::{Acknowledged, Sink, SinkError};
 
+/// A record that says nothing but when it was appended (SPEC §1).
+const TICK: &[u8] = br#"{"v":1,"type":"tick"}"#;
+
 /// The evidence topic.
 pub struct KafkaSink {
     settings: Settings,
@@ -64,7 +67,11 @@ impl KafkaSink {
 
     async fn send(&self, batch: &[Bytes]) -> Result<Acknowledged, SinkError> {
         let topic = self.settings.topics.evidence.as_str();
-        let mut messages = Vec::with_capacity(batch.len());
+        let mut messages = Vec::with_capacity(batch.len().max(1));
+        if batch.is_empty() {
+            // Kafka tells its time only to who appends.
+            messages.push(Message { topic, partition: Some(0), payload: Some(TICK), ..Message::default() });
+        }
         for record in batch {
             for partition in self.partitions(record) {
                 messages.push(Message { topic, partition: Some(partition), payload: Some(record), ..Message::default() });

@@ -275,7 +275,7 @@ impl Sink for Keep {
                 latencies.extend(number(text, "\"latency_us\":"));
                 self.newest.fetch_max(number(text, "\"t1\":").unwrap_or(0), Ordering::Relaxed);
             }
-            Ok(Acknowledged { appended_at: Time::from_us(self.newest.load(Ordering::Relaxed) as i64) })
+            Ok(Acknowledged { appended_at: Some(Time::from_us(self.newest.load(Ordering::Relaxed) as i64)), left: None })
         })
     }
 }

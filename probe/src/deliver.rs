@@ -172,15 +172,19 @@ impl Delivery {
                 tokio::time::sleep(GATHER).await;
                 continue;
             }
-            let sent = self.send(sink, clock, &batch).await;
-            self.stats.lock().last_delivery_failed = sent.is_err();
-            if sent.is_ok() {
+            let (left, is_reached) = self.send(sink, clock, batch).await;
+            self.stats.lock().last_delivery_failed = !left.is_empty();
+            let is_left_in_memory = in_memory(left.iter()) > 0;
+            self.put_back(left);
+            if is_reached {
                 pause = SHORTEST_PAUSE;
-                continue;
+                if is_left_in_memory {
+                    tokio::time::sleep(pause).await;
+                }
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            self.put_back(batch);
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -192,7 +196,7 @@ impl Delivery {
         batch
     }
 
-    /// A batch that was not delivered: what a disk has is left to the backlog, the rest is tried again from here.
+    /// Samples that were not delivered: what a disk has is left to the backlog, the rest is tried again from here.
     fn put_back(&self, batch: Vec<Waiting>) {
         let mut stock = self.stock();
         stock.in_hand -= in_memory(batch.iter());
@@ -204,24 +208,29 @@ impl Delivery {
     /// The backlog lane: what earlier processes and longer cuts left, until the task is dropped.
     pub(crate) async fn deliver_backlog(&self, sink: &dyn Sink, clock: &Clock) {
         let mut pause = SHORTEST_PAUSE;
+        let mut from = Position::FIRST;
         loop {
             let began = now();
-            let batch = self.take_backlog();
-            let is_done = !batch.is_empty() && self.send(sink, clock, &batch).await.is_ok();
-            if is_done {
+            let batch = self.take_backlog(from);
+            let (count, last) = (batch.len(), batch.last().and_then(|(position, _)| *position));
+            let (left, is_reached) = self.send(sink, clock, batch).await;
+            if let (Some(last), true) = (last, is_reached) {
                 pause = SHORTEST_PAUSE;
-                let due = began + Duration::from_secs_f64(batch.len() as f64 / BACKLOG_RATE);
+                // What a part of the log does not take keeps nothing else waiting.
+                from = if left.is_empty() { from } else { last.next() };
+                let due = began + Duration::from_secs_f64(count as f64 / BACKLOG_RATE);
                 tokio::time::sleep_until(due.into()).await;
             } else {
+                from = Position::FIRST;
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 tokio::time::sleep(pause).await;
             }
         }
     }
 
-    fn take_backlog(&self) -> Vec<Waiting> {
+    fn take_backlog(&self, from: Position) -> Vec<Waiting> {
         let mut stock = self.stock();
-        let read = stock.spool.backlog(MOST_BATCH);
+        let read = stock.spool.backlog(from, MOST_BATCH);
         stock.publish(&self.stats, |_| {});
         drop(stock);
         let batch = read.unwrap_or_else(|error| {
@@ -231,18 +240,31 @@ impl Delivery {
         batch.into_iter().map(|(position, bytes)| (Some(position), bytes)).collect()
     }
 
-    async fn send(&self, sink: &dyn Sink, clock: &Clock, batch: &[Waiting]) -> Result<(), SinkError> {
+    /// Sends a batch; what of it is left, and whether the log was reached at all.
+    async fn send(&self, sink: &dyn Sink, clock: &Clock, batch: Vec<Waiting>) -> (Vec<Waiting>, bool) {
+        if batch.is_empty() {
+            return (batch, false);
+        }
         let records: Vec<Bytes> = batch.iter().map(|(_, bytes)| bytes.clone()).collect();
         let sent: Instant = now();
-        let answer = sink.deliver(&records).await;
-        match &answer {
+        match sink.deliver(&records).await {
             Ok(acknowledged) => {
-                clock.compare(sent, now(), acknowledged.appended_at);
-                self.note_delivered(batch);
+                acknowledged.appended_at.iter().for_each(|at| clock.compare(sent, now(), *at));
+                let (left, delivered) = match acknowledged.left {
+                    None => (Vec::new(), batch),
+                    Some(left) => {
+                        self.note_failure(&left.why);
+                        part(batch, &left.places)
+                    }
+                };
+                self.note_delivered(&delivered);
+                (left, true)
             }
-            Err(error) => self.note_failure(error),
+            Err(error) => {
+                self.note_failure(&error);
+                (batch, false)
+            }
         }
-        answer.map(|_| ())
     }
 
     fn note_delivered(&self, batch: &[Waiting]) {
@@ -268,6 +290,13 @@ impl Delivery {
     }
 }
 
+/// What stands at these places, and the rest.
+fn part(batch: Vec<Waiting>, places: &[usize]) -> (Vec<Waiting>, Vec<Waiting>) {
+    let (left, rest): (Vec<_>, Vec<_>) = batch.into_iter().enumerate().partition(|(place, _)| places.binary_search(place).is_ok());
+    let waiting = |placed: Vec<(usize, Waiting)>| placed.into_iter().map(|(_, waiting)| waiting).collect();
+    (waiting(left), waiting(rest))
+}
+
 /// The first sample and those that come within the next moment.
 fn gather(first: Bytes, made: &Receiver<Bytes>) -> Vec<Bytes> {
     std::thread::sleep(GATHER);
@@ -278,9 +307,14 @@ fn gather(first: Bytes, made: &Receiver<Bytes>) -> Vec<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sink::{Acknowledged, Left};
 
     /// What can happen, in any order.
     #[derive(Clone, Copy, Debug)]
@@ -335,7 +369,7 @@ mod tests {
                     Event::LiveTaken if live.is_empty() => live = delivery.take_live(),
                     Event::LiveDelivered => delivery.note_delivered(&std::mem::take(&mut live)),
                     Event::LiveRefused => delivery.put_back(std::mem::take(&mut live)),
-                    Event::BacklogTaken => backlog = delivery.take_backlog(),
+                    Event::BacklogTaken => backlog = delivery.take_backlog(Position::FIRST),
                     Event::BacklogDelivered => delivery.note_delivered(&std::mem::take(&mut backlog)),
                     Event::BacklogRefused => backlog.clear(),
                     Event::DiskFails if here.exists() => std::fs::rename(&here, &gone).unwrap(),
@@ -345,6 +379,73 @@ mod tests {
                 assert_balance(&stats);
             }
         }
+    }
+
+    /// A log of two parts: odd samples go to one that is sick until it is cured.
+    struct HalfSick {
+        is_cured: AtomicBool,
+        taken: Mutex<Vec<Bytes>>,
+    }
+
+    impl Sink for HalfSick {
+        fn deliver<'a>(&'a self, batch: &'a [Bytes]) -> Pin<Box<dyn Future<Output = Result<Acknowledged, SinkError>> + Send + 'a>> {
+            Box::pin(async move {
+                let is_taken = |sample: &Bytes| self.is_cured.load(Ordering::SeqCst) || sample[sample.len() - 1].is_multiple_of(2);
+                self.taken.lock().unwrap().extend(batch.iter().filter(|sample| is_taken(sample)).cloned());
+                let places: Vec<usize> = (0..batch.len()).filter(|place| !is_taken(&batch[*place])).collect();
+                let left = (!places.is_empty()).then(|| Left { places, why: SinkError::Unavailable("sick".to_owned()) });
+                Ok(Acknowledged { appended_at: Some(crate::clock::wall_now()), left })
+            })
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_log_that_is_sick_keeps_nothing_else_waiting_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let sample = |number: usize| Bytes::from(format!("{number:06}"));
+        let all = MOST_BATCH * 6;
+        // An earlier process leaves a backlog that begins with more of the sick part than a batch holds.
+        let old = Delivery::new(Spool::open(dir.path(), "v", 1 << 30).unwrap(), Stats::default());
+        old.spool((0..MOST_BATCH * 2).map(|number| sample(number * 2 + 1)).collect());
+        old.spool((0..MOST_BATCH).map(|number| sample(number * 2)).collect());
+        drop(old);
+        let stats = Stats::default();
+        let delivery = Delivery::new(Spool::open(dir.path(), "v", 1 << 30).unwrap(), stats.clone());
+        let sink = HalfSick { is_cured: AtomicBool::new(false), taken: Mutex::default() };
+        let taken = |is_even: bool| {
+            let taken = sink.taken.lock().unwrap();
+            let numbers: BTreeSet<usize> = taken.iter().map(|sample| std::str::from_utf8(sample).unwrap().parse().unwrap()).collect();
+            numbers.into_iter().filter(|number| number.is_multiple_of(2) == is_even).count()
+        };
+        let clock = Clock::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let until = async |what: &str, is_so: &dyn Fn() -> bool| {
+                for _ in 0..3_000 {
+                    if is_so() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                panic!("waited in vain: {what}");
+            };
+            let story = async {
+                delivery.spool((MOST_BATCH * 4..all).map(sample).collect());
+                until("the healthy part of backlog and live", &|| taken(true) == MOST_BATCH * 2).await;
+                assert_eq!(taken(false), 0);
+                assert!(stats.lock().last_delivery_failed, "it is told");
+                assert_balance(&stats);
+                sink.is_cured.store(true, Ordering::SeqCst);
+                until("the rest", &|| stats.lock().spooled == 0).await;
+            };
+            tokio::select! {
+                () = delivery.deliver_live(&sink, &clock) => {}
+                () = delivery.deliver_backlog(&sink, &clock) => {}
+                () = story => {}
+            }
+        });
+        assert_eq!((taken(true), taken(false)), (MOST_BATCH * 2, MOST_BATCH * 3));
+        assert_balance(&stats);
     }
 
     #[test]

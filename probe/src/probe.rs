@@ -170,7 +170,7 @@ impl Probe {
         let Some((sink, clock)) = greeting else { return };
         let sent = now();
         match tokio::time::timeout(GREETING, sink.deliver(&[])).await {
-            Ok(Ok(acknowledged)) => clock.compare(sent, now(), acknowledged.appended_at),
+            Ok(Ok(acknowledged)) => acknowledged.appended_at.iter().for_each(|at| clock.compare(sent, now(), *at)),
             Ok(Err(error)) => tracing::warn!(%error, "the log does not say its time"),
             Err(_) => tracing::warn!("the log does not say its time at once"),
         }

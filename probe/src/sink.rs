@@ -16,16 +16,28 @@ pub use kafka::KafkaSink;
 
 /// Takes samples to the evidence log.
 pub trait Sink: Send + Sync {
-    /// Delivers a batch of records, each one JSON object. When it returns `Ok` all of them are durable in the log. After an error any of
-    /// them may be: to deliver them again is always right. An empty batch only asks for the log's time.
+    /// Delivers a batch of records, each one JSON object. When it returns `Ok` all of them are durable in the log, but for those that it
+    /// names. What is named, or after an error any of them, may be durable, too: to deliver it again is always right. An empty batch only
+    /// asks for the log's time.
     fn deliver<'a>(&'a self, batch: &'a [Bytes]) -> Pin<Box<dyn Future<Output = Result<Acknowledged, SinkError>> + Send + 'a>>;
 }
 
 /// What the log says of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Acknowledged {
-    /// When it took the batch, by its own clock.
-    pub appended_at: Time,
+    /// When it took the newest of them, by its own clock; `None` if all are left.
+    pub appended_at: Option<Time>,
+    /// What a part of the log has not taken.
+    pub left: Option<Left>,
+}
+
+/// What is to be delivered again, while the rest of the log takes its own.
+#[derive(Debug)]
+pub struct Left {
+    /// Places in the batch, ascending.
+    pub places: Vec<usize>,
+    /// What is wrong with that part of the log.
+    pub why: SinkError,
 }
 
 /// Why a batch was not acknowledged.

@@ -28,6 +28,15 @@ pub(crate) struct Position {
     place: u32,
 }
 
+impl Position {
+    pub(crate) const FIRST: Self = Self { segment: 0, place: 0 };
+
+    /// The earliest position behind this one.
+    pub(crate) fn next(self) -> Self {
+        Self { place: self.place + 1, ..self }
+    }
+}
+
 /// What is on disk, and which of it was delivered.
 #[derive(Debug)]
 pub(crate) struct Spool {
@@ -222,19 +231,21 @@ impl Spool {
 
     /// Gives what lies before the next record to append to the backlog: the live lane could not deliver it.
     pub(crate) fn leave_to_backlog(&mut self, until: Position) {
-        self.live_from = self.live_from.max(Position { segment: until.segment, place: until.place + 1 });
+        self.live_from = self.live_from.max(until.next());
     }
 
-    /// The oldest undelivered records of the backlog that can be read, at most `most` of them; empty if there is none. A disk that cannot
-    /// be read now is an error, to be tried again; what can be read and is not there any more was damaged, and is dropped.
-    pub(crate) fn backlog(&mut self, most: usize) -> io::Result<Vec<(Position, Bytes)>> {
+    /// The oldest undelivered records of the backlog from `from` on that can be read, at most `most` of them; empty if there is none. A
+    /// disk that cannot be read now is an error, to be tried again; what can be read and is not there any more was damaged, and is dropped.
+    pub(crate) fn backlog(&mut self, from: Position, most: usize) -> io::Result<Vec<(Position, Bytes)>> {
         let live_from = self.live_from;
         let mut unreadable = None;
-        let candidates: Vec<u64> = self.segments.range(..=live_from.segment).map(|(number, _)| *number).collect();
+        let candidates: Vec<u64> =
+            self.segments.range(from.segment..=live_from.segment.max(from.segment)).map(|(number, _)| *number).collect();
         for number in candidates {
             let Some(segment) = self.segments.get(&number) else { continue };
             let end = if number == live_from.segment { live_from.place.min(segment.count) } else { segment.count };
-            let wanted: Vec<u32> = (0..end).filter(|place| !segment.delivered.contains(*place)).take(most).collect();
+            let first = if number == from.segment { from.place } else { 0 };
+            let wanted: Vec<u32> = (first..end).filter(|place| !segment.delivered.contains(*place)).take(most).collect();
             if wanted.is_empty() {
                 continue;
             }
@@ -406,7 +417,7 @@ mod tests {
     fn left(spool: &mut Spool) -> Vec<Bytes> {
         let mut all = Vec::new();
         loop {
-            let batch = spool.backlog(7).unwrap();
+            let batch = spool.backlog(Position::FIRST, 7).unwrap();
             if batch.is_empty() {
                 return all;
             }
@@ -423,7 +434,7 @@ mod tests {
         spool.delivered(&positions[..5]);
         spool.delivered(&positions[10..12]);
         assert_eq!(spool.spooled(), 13);
-        assert!(spool.backlog(100).unwrap().is_empty(), "the live lane has it");
+        assert!(spool.backlog(Position::FIRST, 100).unwrap().is_empty(), "the live lane has it");
         drop(spool);
         let mut spool = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
         spool.append(&records(20..21)).unwrap();
@@ -454,7 +465,7 @@ mod tests {
             fs::write(&path, &whole[..cut]).unwrap();
             let mut spool = Spool::open(dir.path(), "az05", 1 << 30).unwrap();
             let sound = scan(&whole[..cut]).count() as u32;
-            assert_eq!(spool.backlog(10).unwrap().len(), sound as usize);
+            assert_eq!(spool.backlog(Position::FIRST, 10).unwrap().len(), sound as usize);
             assert_eq!(fs::metadata(&path).map_or(0, |file| file.len()), whole[..cut].len() as u64 - (cut as u64 - scanned(&whole[..cut])));
             drop(spool);
             fs::write(&path, &whole).unwrap();
@@ -505,10 +516,10 @@ mod tests {
         fs::rename(&path, &aside).unwrap();
         // Reading a directory is an error, as a disk's or one for want of descriptors.
         fs::create_dir(&path).unwrap();
-        let batch = spool.backlog(10).unwrap();
+        let batch = spool.backlog(Position::FIRST, 10).unwrap();
         assert_eq!(batch.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>(), records(2..4));
         spool.delivered(&batch.iter().map(|(at, _)| *at).collect::<Vec<_>>());
-        spool.backlog(10).unwrap_err();
+        spool.backlog(Position::FIRST, 10).unwrap_err();
         assert_eq!((spool.dropped(), spool.spooled()), (0, 2));
         fs::remove_dir(&path).unwrap();
         fs::rename(&aside, &path).unwrap();

@@ -1,8 +1,10 @@
 //! Kafka as it can be: several brokers, clocks that are wrong, topics that would corrupt, and doors that are shut.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use vigie_tests::cluster::{Cluster, is_all};
+use serde_json::Value;
+use vigie_tests::cluster::{Cluster, is_all, read_archive};
 use vigie_tests::kafka::{Kafka, Security};
 use vigie_tests::program::{Program, vigie, wait_for};
 use vigie_tests::region::{Web, write_catalogue};
@@ -25,6 +27,47 @@ fn a_broker_of_three_that_dies_is_no_outage_and_takes_nothing_with_it() {
     cluster.wait_until_delivered();
     let (_, versions) = cluster.prove();
     assert!(versions >= 2, "the test has seen no window");
+}
+
+#[test]
+fn a_partition_that_is_sick_holds_up_no_other_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start(&dir.path().join("kafka"), 3);
+    let mut cluster = Cluster::prepare(dir, kafka, &["main", "webs"]);
+    cluster.start_probe();
+    let probe = |cluster: &Cluster, name: &str| cluster.probe.as_ref().unwrap().metric(&format!("vigie_probe_samples_{name}"));
+    wait_for("samples", || (probe(&cluster, "delivered_total") >= 6.0).then_some(()));
+    let leader = cluster.kafka.leader("vigie.evidence.v1", 1);
+    assert_ne!(leader, cluster.kafka.leader("vigie.evidence.v1", 0));
+    cluster.kafka.broker(leader).freeze();
+    // As long as ten periods; of the samples of `web`, and of its anchors' copies, none gets through.
+    let before = probe(&cluster, "made_total");
+    wait_for("samples of a sick partition", || (probe(&cluster, "made_total") >= before + 30.0).then_some(()));
+    assert!(probe(&cluster, "spooled") > 0.0);
+    cluster.kafka.broker(leader).thaw();
+    cluster.kafka.wait_until_ready();
+    cluster.wait_until_delivered();
+    assert!(cluster.probe.take().unwrap().stop().success());
+    cluster.vigie(&["archive", "--kafka", "kafka.toml", "--to", "archive"]);
+    let late = |group: &str| {
+        let log = read_archive(&cluster.dir.path().join(format!("archive/{group}/00000")));
+        let mut first: BTreeMap<(String, u64), i64> = BTreeMap::new();
+        for logged in &log {
+            let record: Value = serde_json::from_slice(&logged.bytes).unwrap();
+            if let (Some(target), Some(seq), Some(t1)) = (record["target"].as_str(), record["seq"].as_u64(), record["t1"].as_i64()) {
+                first.entry((target.to_owned(), seq)).or_insert(logged.appended_at.us() - t1);
+            }
+        }
+        // All of them, without a hole.
+        for target in ["a", "b", "web"] {
+            let seqs: Vec<u64> = first.keys().filter(|(of, _)| of == target).map(|(_, seq)| *seq).collect();
+            assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "{group}: {target}");
+        }
+        first.into_values().max().unwrap()
+    };
+    let (healthy, sick) = (late("main"), late("webs"));
+    assert!(sick > 5_000_000 && healthy < sick / 2, "the latest of the healthy partition {healthy} us, of the sick one {sick} us");
+    println!("the latest of the healthy partition {healthy} us, of the sick one {sick} us");
 }
 
 fn cluster_with_clock(offset_ms: i64) -> Cluster {

@@ -85,7 +85,8 @@ impl Cluster {
         cluster
     }
 
-    /// Everything but aggregators and probe. Of several groups the last has the service of `web`, the first all others.
+    /// Everything but aggregators and probe. Of several groups the last has the service of `web`, the first all others; then of each
+    /// partition there is one copy, so that one of them can be sick alone.
     ///
     /// # Panics
     /// If it does not come up.
@@ -125,8 +126,10 @@ impl Cluster {
         let in_sync = if brokers > 1 { 2 } else { 1 };
         let servers = bootstrap.replace(',', "\", \"");
         let named = groups.join("\", \"");
+        let replication = if groups.len() > 1 { 1 } else { brokers };
+        let in_sync = in_sync.min(replication);
         let settings = format!(
-            "brokers = [\"{servers}\"]\ngroups = [\"{named}\"]\nreplication = {brokers}\nmin_insync_replicas = {in_sync}\n\
+            "brokers = [\"{servers}\"]\ngroups = [\"{named}\"]\nreplication = {replication}\nmin_insync_replicas = {in_sync}\n\
              log_epoch = {log_epoch}\n"
         );
         std::fs::write(dir.path().join("kafka.toml"), settings).unwrap();

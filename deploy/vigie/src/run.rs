@@ -97,7 +97,7 @@ impl Sink for EmbeddedSink {
             match appended {
                 Ok(appended) => {
                     let newest = appended.last().map(|last| last.appended_at);
-                    Ok(Acknowledged { appended_at: newest.unwrap_or_else(wall_now) })
+                    Ok(Acknowledged { appended_at: Some(newest.unwrap_or_else(wall_now)), left: None })
                 }
                 Err(error @ AppendError::TooLong { .. }) => Err(SinkError::Refused(source_chain(&error))),
                 Err(error) => Err(SinkError::Unavailable(source_chain(&error))),

@@ -120,7 +120,7 @@ impl HttpSink {
         }
         let answer: Answer =
             serde_json::from_slice(&answer).map_err(|_| SinkError::Unavailable("the answer is not an ingest's".to_owned()))?;
-        Ok(Acknowledged { appended_at: Time::from_us(answer.appended_at_us) })
+        Ok(Acknowledged { appended_at: Some(Time::from_us(answer.appended_at_us)), left: None })
     }
 }
 

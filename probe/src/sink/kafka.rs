@@ -1,18 +1,28 @@
 //! Straight into Kafka: each sample to the partition of its target's group (DESIGN §4).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use serde::Deserialize;
 use vigie_contract::{Catalogue, Time};
 use vigie_kafka::{Message, Placed, Producer, SendError, Settings, Trouble};
 
-use super::{Acknowledged, Sink, SinkError};
+use super::{Acknowledged, Left, Sink, SinkError};
+use crate::clock::now;
 
+/// A batch is given up, to be tried again, if no partition has answered by then; the client itself gives up a little earlier.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// When one partition has taken its share the others have so long: live samples of one group are never later for another's sake.
+const STRAGGLE: Duration = Duration::from_secs(2);
+/// How long a partition that did not keep up with the others is left alone.
+const CONVALESCENCE: Duration = Duration::from_secs(5);
 /// A record that says nothing but when it was appended (SPEC §1).
 const TICK: &[u8] = br#"{"v":1,"type":"tick"}"#;
 
@@ -22,6 +32,8 @@ pub struct KafkaSink {
     producer: Producer,
     /// By target, the partitions whose verdicts need its samples; an anchor's go to every group that it gates.
     routes: RwLock<HashMap<String, Vec<i32>>>,
+    /// Partitions that did not answer while others did, and until when they are not asked again.
+    sick: Mutex<HashMap<i32, Instant>>,
 }
 
 /// The part of a sample that says where it goes.
@@ -34,7 +46,7 @@ struct Addressed<'a> {
 impl KafkaSink {
     /// To the brokers of `settings`; it connects by itself.
     pub fn new(settings: &Settings) -> Result<Self, SendError> {
-        Ok(Self { settings: settings.clone(), producer: Producer::new(settings)?, routes: RwLock::default() })
+        Ok(Self { settings: settings.clone(), producer: Producer::new(settings)?, routes: RwLock::default(), sick: Mutex::default() })
     }
 
     /// What is wrong with the connection now.
@@ -65,27 +77,96 @@ impl KafkaSink {
         target.and_then(|target| routes.get(target.as_ref()).cloned()).unwrap_or_else(|| vec![0])
     }
 
+    /// Every partition takes its own: one that is sick keeps nobody else waiting.
     async fn send(&self, batch: &[Bytes]) -> Result<Acknowledged, SinkError> {
-        let topic = self.settings.topics.evidence.as_str();
-        let mut messages = Vec::with_capacity(batch.len().max(1));
-        if batch.is_empty() {
-            // Kafka tells its time only to who appends.
-            messages.push(Message { topic, partition: Some(0), payload: Some(TICK), ..Message::default() });
+        let mut shares: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
+        for (place, record) in batch.iter().enumerate() {
+            self.partitions(record).into_iter().for_each(|partition| shares.entry(partition).or_default().push(place));
         }
-        for record in batch {
-            for partition in self.partitions(record) {
-                messages.push(Message { topic, partition: Some(partition), payload: Some(record), ..Message::default() });
+        if batch.is_empty() {
+            shares.insert(0, Vec::new());
+        }
+        let mut left: BTreeSet<usize> = BTreeSet::new();
+        shares.retain(|partition, places| {
+            let is_passed_over = self.is_sick(*partition);
+            if is_passed_over {
+                left.extend(places.iter());
             }
+            !is_passed_over
+        });
+        let mut newest = None;
+        let mut why = SinkError::Unavailable("a partition is sick: it is tried again in a moment".to_owned());
+        let (mut waiting, mut failed) = (BTreeSet::from_iter(shares.keys().copied()), Vec::new());
+        let mut sending: FuturesUnordered<_> = shares.iter().map(|(partition, places)| self.send_to(*partition, places, batch)).collect();
+        let mut patience = None;
+        loop {
+            let until = patience.unwrap_or_else(|| now() + PATIENCE);
+            match tokio::time::timeout_at(until.into(), sending.next()).await {
+                Ok(Some((partition, sent))) => {
+                    waiting.remove(&partition);
+                    match sent {
+                        Ok(appended_at) => {
+                            newest = newest.max(Some(appended_at));
+                            patience = patience.or(Some(now() + STRAGGLE));
+                        }
+                        Err(error) => {
+                            failed.push(partition);
+                            why = error;
+                        }
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    why = SinkError::Unavailable("a partition does not answer, though others do".to_owned());
+                    break;
+                }
+            }
+        }
+        drop(sending);
+        failed.extend(waiting);
+        if newest.is_none() && !failed.is_empty() {
+            return Err(why);
+        }
+        for partition in failed {
+            self.note_sick(partition);
+            left.extend(&shares[&partition]);
+        }
+        let left = (!left.is_empty()).then(|| Left { places: left.into_iter().collect(), why });
+        Ok(Acknowledged { appended_at: newest, left })
+    }
+
+    /// Appends a partition's share; when that was.
+    async fn send_to(&self, partition: i32, places: &[usize], batch: &[Bytes]) -> (i32, Result<Time, SinkError>) {
+        let topic = self.settings.topics.evidence.as_str();
+        let message = |payload| Message { topic, partition: Some(partition), payload: Some(payload), ..Message::default() };
+        let mut messages: Vec<Message<'_>> = places.iter().map(|place| message(&batch[*place])).collect();
+        if messages.is_empty() {
+            // Kafka tells its time only to who appends.
+            messages.push(message(TICK));
         }
         let placed = self.producer.send(&messages).await.map_err(|error| match error {
             SendError::Unavailable(why) => SinkError::Unavailable(why),
             refused => SinkError::Refused(refused.to_string()),
-        })?;
-        let newest = placed.iter().map(|placed: &Placed| placed.appended_ms).max().flatten();
-        let newest = newest.ok_or_else(|| {
-            SinkError::Refused("the topic keeps its producers' time: set message.timestamp.type=LogAppendTime on it".to_owned())
-        })?;
-        Ok(Acknowledged { appended_at: Time::from_us(newest.saturating_mul(1_000)) })
+        });
+        let newest = placed.and_then(|placed| {
+            let newest = placed.iter().map(|placed: &Placed| placed.appended_ms).max().flatten();
+            newest.map(|ms| Time::from_us(ms.saturating_mul(1_000))).ok_or_else(|| {
+                SinkError::Refused("the topic keeps its producers' time: set message.timestamp.type=LogAppendTime on it".to_owned())
+            })
+        });
+        (partition, newest)
+    }
+
+    fn is_sick(&self, partition: i32) -> bool {
+        let mut sick = self.sick.lock().unwrap_or_else(PoisonError::into_inner);
+        if sick.get(&partition).is_some_and(|until| *until <= now()) {
+            sick.remove(&partition);
+        }
+        sick.contains_key(&partition)
+    }
+
+    fn note_sick(&self, partition: i32) {
+        self.sick.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, now() + CONVALESCENCE);
     }
 }
 

@@ -67,6 +67,9 @@ pub enum AdoptError {
     Stopped,
 }
 
+/// Who tells the time, and to which clock.
+type Greeting = (Arc<dyn Sink>, Arc<Clock>);
+
 /// A probe that runs.
 pub struct Probe {
     vantage: VantageId,
@@ -74,7 +77,7 @@ pub struct Probe {
     commands: mpsc::Sender<Command>,
     adopted: Arc<Notify>,
     /// Whom to ask for the log's time before the first sample; nobody after that.
-    greeting: Mutex<Option<(Arc<dyn Sink>, Arc<Clock>)>>,
+    greeting: Mutex<Option<Greeting>>,
     lanes: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }

@@ -1,5 +1,6 @@
 //! Kafka and ClickHouse: whatever dies, every window comes out once, and is what the log says.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -275,7 +276,8 @@ fn replicas_that_read_a_catalogue_at_different_times_derive_the_same_from_it() {
     let path = cluster.dir.path().join("c.toml");
     let mut text = std::fs::read_to_string(&path).unwrap();
     let since = vigie_aggregator::clock::wall_now() + vigie_contract::Span::from_secs(30);
-    text += &format!("[[service]]\nid = \"both/r1\"\nindicator = \"I\"\nneeds = {{ all = [\"a\", \"web\"] }}\nsince = {since}\n");
+    let needs = "{ all = [\"a\", \"web\"] }";
+    writeln!(text, "[[service]]\nid = \"both/r1\"\nindicator = \"I\"\nneeds = {needs}\nsince = {since}").unwrap();
     std::fs::write(&path, text).unwrap();
     cluster.vigie(&["publish", "--kafka", "kafka.toml", "--catalogue", "c.toml", "--yes"]);
     cluster.webs[2].set_up(false);

@@ -96,7 +96,7 @@ impl KafkaSink {
         });
         let mut newest = None;
         let mut why = SinkError::Unavailable("a partition is sick: it is tried again in a moment".to_owned());
-        let (mut waiting, mut failed) = (BTreeSet::from_iter(shares.keys().copied()), Vec::new());
+        let (mut waiting, mut failed): (BTreeSet<i32>, Vec<i32>) = (shares.keys().copied().collect(), Vec::new());
         let mut sending: FuturesUnordered<_> = shares.iter().map(|(partition, places)| self.send_to(*partition, places, batch)).collect();
         let mut patience = None;
         loop {

@@ -6,6 +6,7 @@
 mod dns;
 mod http;
 mod icmp;
+mod s3;
 mod tcp;
 mod tls;
 
@@ -14,7 +15,7 @@ use std::pin::Pin;
 use std::time::Instant;
 
 use serde::Deserialize;
-use vigie_contract::{Reason, Span};
+use vigie_contract::{Reason, Span, Time};
 
 use crate::clock::{now, span};
 use crate::net::Net;
@@ -33,6 +34,13 @@ pub(crate) struct Attempt<'a> {
     pub(crate) net: &'a Net,
     /// Different in every attempt at anything: sent along, so that no two requests are identical.
     pub(crate) id: &'a str,
+    /// What is checked, and from where.
+    pub(crate) target: &'a str,
+    pub(crate) vantage: &'a str,
+    /// The slot's second attempt: over a fresh connection, of what the first one tried.
+    pub(crate) is_retry: bool,
+    /// Wall time at the attempt's beginning.
+    pub(crate) wall: Time,
     /// When the attempt will be given up from outside.
     pub(crate) deadline: Instant,
 }
@@ -56,6 +64,7 @@ pub(crate) enum Kind {
     Tls,
     Icmp,
     Dns,
+    S3,
 }
 
 /// A part of an attempt, by the blackbox exporter's names.
@@ -93,6 +102,8 @@ impl Phase {
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
     pub(crate) began: Instant,
+    /// Latency counts from here, where a check's latency holds no connecting; otherwise from the beginning.
+    pub(crate) counts_from: Instant,
     running: Option<(Phase, Instant)>,
     phases: [Option<Span>; Phase::ALL.len()],
     /// What a check measured better than from outside: a round trip by the kernel's stamps.
@@ -115,7 +126,7 @@ pub(crate) struct Facts {
 
 impl Trace {
     pub(crate) fn new(began: Instant) -> Self {
-        Self { began, running: None, phases: [None; Phase::ALL.len()], latency: None, facts: Facts::default() }
+        Self { began, counts_from: began, running: None, phases: [None; Phase::ALL.len()], latency: None, facts: Facts::default() }
     }
 
     /// The running phase ends and this one begins.
@@ -153,6 +164,7 @@ enum Block {
     Tls(tls::Block),
     Icmp(icmp::Block),
     Dns(dns::Block),
+    S3(s3::Block),
 }
 
 /// Why a check cannot be made from what the catalogue says.
@@ -170,7 +182,7 @@ pub enum CheckError {
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
-    let kinds = ["http", "tcp", "tls", "icmp", "dns"];
+    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3"];
     match check.get("kind").and_then(serde_json::Value::as_str) {
         None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
         Some(kind) if !kinds.contains(&kind) => {
@@ -196,6 +208,7 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Tls(block) => Box::new(block.build(net)?),
         Block::Icmp(block) => Box::new(block.build()?),
         Block::Dns(block) => Box::new(block.build()?),
+        Block::S3(block) => Box::new(block.build(net)?),
     })
 }
 
@@ -207,6 +220,7 @@ impl Block {
             Self::Tls(block) => block.validate(),
             Self::Icmp(block) => block.validate(),
             Self::Dns(block) => block.validate(),
+            Self::S3(block) => block.validate(),
         }
     }
 }

@@ -26,7 +26,7 @@ macro_rules! metrics {
 metrics! {
     SUCCESS = Gauge "probe_success" TARGET, "1 if the last slot was ok, 0 if it failed; absent while nobody knows.";
     DURATION = Gauge "probe_duration_seconds" TARGET, "How long the last attempt took, failures included.";
-    HTTP_DURATION = Gauge "probe_http_duration_seconds" PHASE, "Length of each phase of the last HTTP attempt, as far as it came.";
+    HTTP_DURATION = Gauge "probe_http_duration_seconds" PHASE, "Length of each phase of the last HTTP or S3 attempt, as far as it came.";
     HTTP_STATUS = Gauge "probe_http_status_code" TARGET, "Status of the last HTTP answer.";
     HTTP_LENGTH = Gauge "probe_http_content_length" TARGET, "Bytes of the last HTTP body that were read.";
     CERTIFICATE = Gauge "probe_ssl_earliest_cert_expiry" TARGET, "When the first certificate of the chain expires, in Unix time.";
@@ -147,7 +147,7 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
     out.put(&SUCCESS, &labels, f64::from(u8::from(last.outcome == Outcome::Ok)));
     out.put(&DURATION, &labels, seconds(last.took));
     let family = match stats.kind {
-        Kind::Http => &HTTP_DURATION,
+        Kind::Http | Kind::S3 => &HTTP_DURATION,
         Kind::Icmp => &ICMP_DURATION,
         Kind::Dns => &DNS_DURATION,
         Kind::Tcp | Kind::Tls => &TCP_DURATION,

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use vigie_contract::{Catalogue, VantageId};
 
 use crate::check::{self, Attempt, CheckError, Finding, Trace};
-use crate::clock::{Clock, duration, now, span};
+use crate::clock::{Clock, duration, now, span, wall_now};
 use crate::deliver::{Delivery, MOST_UNSPOOLED};
 use crate::icmp::{self, Pinger};
 use crate::limits::SHORTEST_PERIOD;
@@ -279,7 +279,7 @@ async fn listen_to_oneself(net: &Net, canary: SocketAddr, stats: &Stats) {
         let began = now();
         let deadline = began + duration(SHORTEST_PERIOD);
         let mut trace = Trace::new(began);
-        let attempt = Attempt { net, id: "canary", deadline };
+        let attempt = Attempt { net, id: "canary", target: "canary", vantage: "", is_retry: false, wall: wall_now(), deadline };
         let answer = tokio::time::timeout_at(deadline.into(), check.attempt(&attempt, &mut trace)).await;
         // A canary that does not answer at all is noise as long as its patience.
         let took = if answer == Ok(Finding::Ok) { now() } else { deadline.max(now()) };

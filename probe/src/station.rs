@@ -378,7 +378,15 @@ impl Station {
             return (Finding::Void(Reason::Cancelled), trace);
         }
         let id = format!("{}-{}-{}-{number}", &self.run[..self.run.len().min(8)], target.assignment.target, shot.seq);
-        let attempt = Attempt { net: &self.net, id: &id, deadline };
+        let attempt = Attempt {
+            net: &self.net,
+            id: &id,
+            target: target.assignment.target.as_str(),
+            vantage: self.vantage.as_str(),
+            is_retry: number > 1,
+            wall: self.clock.wall(began),
+            deadline,
+        };
         let answer = tokio::time::timeout_at(deadline.into(), target.check.attempt(&attempt, &mut trace)).await;
         let at = now();
         trace.close(at);
@@ -404,8 +412,8 @@ impl Station {
             Finding::Fail(reason) => (Outcome::Fail, Some(reason)),
             Finding::Void(reason) => (Outcome::Void, Some(reason)),
         };
-        let took = trace.latency.unwrap_or_else(|| span(ends.saturating_duration_since(trace.began)));
-        let is_sharp = trace.latency.is_some() || self.stalls.borrow().within(trace.began, ends) < LATENCY_STALL;
+        let took = trace.latency.unwrap_or_else(|| span(ends.saturating_duration_since(trace.counts_from)));
+        let is_sharp = trace.latency.is_some() || self.stalls.borrow().within(trace.counts_from, ends) < LATENCY_STALL;
         let assignment = &target.assignment;
         let sample = Sample {
             target: assignment.target.as_str().into(),
@@ -561,6 +569,24 @@ mod tests {
         let shot = Shot { slot: START, begins, t0: START, seq: 0 };
         assert_eq!(station.excuse(&target, &shot, &Trace::new(at(0))), Some(Reason::Starved));
         assert_eq!(station.excuse(&target, &shot, &Trace::new(at(1_100))), None);
+    }
+
+    #[test]
+    fn a_latency_counts_from_where_the_check_says_and_only_a_stall_since_then_spoils_it() {
+        let (station, samples) = station();
+        let (target, begins) = (watched("t", 10), now());
+        let at = |ms| begins + Duration::from_millis(ms);
+        station.stalls.borrow_mut().beat(at(0), at(50));
+        station.stalls.borrow_mut().beat(at(350), at(10_000));
+        let shot = Shot { slot: START, begins, t0: START, seq: 0 };
+        let latency = |from| {
+            let mut trace = Trace::new(at(0));
+            trace.counts_from = at(from);
+            station.conclude(&target, &shot, Finding::Ok, 1, &trace, at(430));
+            serde_json::from_slice::<serde_json::Value>(&samples.try_recv().unwrap()).unwrap()["latency_us"].as_i64()
+        };
+        assert_eq!(latency(400), Some(30_000));
+        assert_eq!(latency(100), None);
     }
 
     #[test]

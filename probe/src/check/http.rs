@@ -1,32 +1,22 @@
 //! `kind = "http"`: a request on a fresh connection is answered with the expected status, headers and body.
 
-use std::future::{Future, poll_fn};
 use std::path::PathBuf;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, Connection};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 use vigie_contract::Reason;
 
 use super::tcp::contains;
 use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
+use crate::exchange::{Address, Exchange, Server, http_fault, tell_apart};
 use crate::limits::MOST_BODY_BYTES;
-use crate::net::{Host, Net, fault};
+use crate::net::{Host, Net};
 use crate::secret::SecretSource;
-
-/// Read at a time: most answers of canaries are shorter, and memory of this size is taken and given back cheaply.
-const READ_BYTES: usize = 1_024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,9 +46,7 @@ pub(super) struct Block {
 }
 
 struct Http {
-    host: Host,
-    port: u16,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    server: Server,
     method: Method,
     /// Path and query: what stands in the request line.
     path: Uri,
@@ -69,44 +57,11 @@ struct Http {
     has_credential: bool,
 }
 
-/// Where the URL points.
-struct Address {
-    host: Host,
-    port: u16,
-    is_tls: bool,
-    authority: HeaderValue,
-    path: Uri,
-}
-
 fn shape(why: impl Into<String>) -> CheckError {
     CheckError::Shape(why.into())
 }
 
 impl Block {
-    fn address(&self) -> Result<Address, CheckError> {
-        let url = &self.url;
-        let uri: Uri = url.parse().map_err(|error| shape(format!("`{url}` is no URL: {error}")))?;
-        let is_tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            Some(other) => return Err(shape(format!("`{other}` in `{url}` is neither http nor https"))),
-            None => return Err(shape(format!("`{url}` has no scheme: write http://… or https://…"))),
-        };
-        let authority = uri.authority().ok_or_else(|| shape(format!("`{url}` has no host")))?;
-        if authority.as_str().contains('@') {
-            return Err(shape("a URL must not carry a password: give `bearer` a file or an environment variable"));
-        }
-        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Address {
-            host: Host::parse(authority.host())?,
-            port,
-            is_tls,
-            authority: HeaderValue::from_str(authority.as_str()).map_err(|_| shape(format!("`{url}` has no host")))?,
-            path: path.parse().map_err(|_| shape(format!("`{url}` has no path")))?,
-        })
-    }
-
     fn method(&self) -> Result<Method, CheckError> {
         match self.method.as_deref() {
             None | Some("GET") => Ok(Method::GET),
@@ -140,7 +95,7 @@ impl Block {
     }
 
     pub(super) fn validate(&self) -> Result<(), CheckError> {
-        self.address()?;
+        Address::parse(&self.url)?;
         self.method()?;
         self.request_headers()?;
         self.expected_headers()?;
@@ -151,7 +106,8 @@ impl Block {
     }
 
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
-        let address = self.address()?;
+        let address = Address::parse(&self.url)?;
+        let server = address.server(net, self.connect.as_deref(), self.ca.as_deref())?;
         let mut headers = self.request_headers()?;
         headers.insert(HOST, address.authority);
         if let Some(bearer) = &self.bearer {
@@ -161,12 +117,8 @@ impl Block {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let tls = if address.is_tls { Some((net.trust(self.ca.as_deref())?, address.host.server_name()?)) } else { None };
-        let (host, port) = self.connect.as_deref().map(Host::with_port).transpose()?.unwrap_or((address.host, address.port));
         Ok(Http {
-            host,
-            port,
-            tls,
+            server,
             method: self.method()?,
             path: address.path,
             headers,
@@ -190,8 +142,8 @@ impl Check for Http {
 
 impl Http {
     async fn fetch(&self, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<(), Finding> {
-        let stream = attempt.net.connect(&self.host, self.port, trace).await?;
-        match &self.tls {
+        let stream = attempt.net.connect(&self.server.host, self.server.port, trace).await?;
+        match &self.server.tls {
             None => self.exchange(stream, attempt, trace).await,
             Some((trust, name)) => {
                 let stream = attempt.net.secure(stream, trust, name, trace).await?;
@@ -207,15 +159,13 @@ impl Http {
         trace: &mut Trace,
     ) -> Result<(), Finding> {
         trace.begin(Phase::Processing);
-        let shaken = http1::Builder::new().read_buf_exact_size(Some(READ_BYTES)).handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = shaken.map_err(|error| http_fault(&error))?;
-        let mut connection = Driver { connection, says_goodbye: self.tls.is_some(), is_done: false };
-        let response = connection.drive(sender.send_request(self.request(attempt.id))).await.map_err(|error| http_fault(&error))?;
+        let mut exchange = Exchange::over(stream, self.server.tls.is_some()).await?;
+        let response = exchange.send(self.request(attempt.id)).await?;
         trace.begin(Phase::Transfer);
         trace.facts.http_status = Some(response.status().as_u16());
         self.judge_status(response.status())?;
         self.judge_headers(&response)?;
-        let length = connection.drive(self.judge_body(response)).await?;
+        let length = exchange.drive(self.judge_body(response)).await?;
         trace.facts.content_bytes = Some(length);
         Ok(())
     }
@@ -225,10 +175,7 @@ impl Http {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.path.clone();
         *request.headers_mut() = self.headers.clone();
-        // No two requests are identical: the provider throttles doubles (contract, "Throttling").
-        if let Ok(id) = HeaderValue::from_str(id) {
-            request.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
-        }
+        tell_apart(&mut request, id);
         request
     }
 
@@ -272,46 +219,4 @@ impl Http {
             _ => Ok(length as u64),
         }
     }
-}
-
-/// A connection that runs while something on it is waited for, in the same task: a task of its own would cost a wake-up per step.
-struct Driver<S: AsyncRead + AsyncWrite> {
-    connection: Connection<TokioIo<S>, Full<Bytes>>,
-    /// TLS is closed with a word, so that servers do not log a truncation; TCP is closed with the socket.
-    says_goodbye: bool,
-    is_done: bool,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        poll_fn(|context| {
-            loop {
-                if let Poll::Ready(done) = work.as_mut().poll(context) {
-                    return Poll::Ready(done);
-                }
-                if self.is_done || self.poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-                // Its end has woken the work, with the error that there was.
-                self.is_done = true;
-            }
-        })
-        .await
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        if self.says_goodbye { Pin::new(&mut self.connection).poll(context) } else { self.connection.poll_without_shutdown(context) }
-    }
-}
-
-fn http_fault(error: &hyper::Error) -> Finding {
-    use std::error::Error;
-    if let Some(error) = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()) {
-        return fault(error);
-    }
-    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        return Finding::Fail(Reason::Reset);
-    }
-    Finding::Fail(Reason::Protocol)
 }

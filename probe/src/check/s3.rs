@@ -1,0 +1,438 @@
+//! `kind = "s3"`: an object store does what it is asked (signature version 4, unsigned payload, path style).
+//!
+//! `operation = "rotate"`, the default: each slot does the next of PUT, HEAD, GET, LIST and DELETE of an object of the probe's own, 1 KiB
+//! of new content each time, over a fresh connection. After a step that did not succeed the next slot begins with PUT again, so that
+//! nothing is asked of an object that was perhaps never written; a second attempt repeats the first one's step. The objects are
+//! `vigie/<target>/<vantage>/0` to `/7`, taken in turn: vantages share none, a PUT that the server does long after it timed out hits none
+//! that is looked at, and a probe that is killed leaves at most these. The bucket neither keeps versions nor forbids deletion.
+//!
+//! `operation = "get"`: reads `object`, 1 KiB that somebody put there, over a connection that is kept between slots; a second attempt uses
+//! a fresh one, and so does a first one that finds the connection closed. Latency counts from the request (phase processing: to the first
+//! byte of the answer, transfer: to its last) and holds no connecting, no TLS.
+//!
+//! | what is seen | outcome, reason | phase |
+//! |---|---|---|
+//! | 2xx, and content, length or listing are right; DELETE: 404 `NoSuchKey` too, it is gone | ok | |
+//! | no address, no connection, no TLS, no answer in time | as every check: dns, refused, unreachable, tls, timeout … | resolve, connect, tls, processing, transfer |
+//! | the connection ends within the answer | fail reset | processing, transfer |
+//! | what is no HTTP | fail protocol | processing, transfer |
+//! | 5xx, with or without a code; a status or redirection that no S3 server gives | fail status | transfer |
+//! | GET gives other bytes, HEAD another length, than PUT was given | fail corrupt | transfer |
+//! | rotate: 404 for what was written a slot ago, or it is not listed | fail missing | transfer |
+//! | LIST: 2xx, but no listing | fail content | transfer |
+//! | 429, or the code `SlowDown` with any status (HEAD has no code: the words beside its status) | void throttled | transfer |
+//! | 403 `AccessDenied`: not in the bucket's list of addresses, or no right | void address | transfer |
+//! | 401, any other 403, `InvalidAccessKeyId`, `SignatureDoesNotMatch`, `AuthorizationHeaderMalformed` | void credential | transfer |
+//! | `RequestTimeTooSkewed` | void clock | transfer |
+//! | 404 without a PUT of ours before it: `get`, or no such bucket; `get`: not 1 KiB | void internal | transfer |
+//! | any other 4xx (`XAmzContentSHA256Mismatch` …), `PermanentRedirect`: we ask wrongly | void internal | transfer |
+
+use std::cell::Cell;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use vigie_contract::Reason;
+
+use super::tcp::contains;
+use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
+use crate::clock::now;
+use crate::exchange::{Address, Exchange, Server, http_fault, tell_apart};
+use crate::limits::MOST_BODY_BYTES;
+use crate::net::{Host, Net};
+use crate::random;
+use crate::secret::SecretSource;
+use crate::sigv4::{Canonical, Signer, UNSIGNED_PAYLOAD, encode, stamp};
+
+/// The size of every object (contract, line 10.3: a latency is that of one size).
+const OBJECT_BYTES: usize = 1_024;
+/// So many objects a target has at a vantage.
+const OBJECTS: u64 = 8;
+/// The code of an error is looked for in so much of the answer.
+const MOST_ERROR_BYTES: usize = 4_096;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Block {
+    /// `https://host`, without a path: the bucket is put there.
+    endpoint: String,
+    bucket: String,
+    /// What the signature says; ECS takes any.
+    region: String,
+    access_key: SecretSource,
+    secret_key: SecretSource,
+    #[serde(default)]
+    operation: Operation,
+    /// The name of the object for `get`.
+    object: Option<String>,
+    /// Connect here instead of the endpoint's host: `host:port`.
+    connect: Option<String>,
+    /// A PEM file of the authorities to trust instead of the public ones.
+    ca: Option<PathBuf>,
+    #[serde(default, rename = "outside")]
+    _outside: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Operation {
+    #[default]
+    Rotate,
+    Get,
+}
+
+struct S3 {
+    server: Server,
+    authority: HeaderValue,
+    bucket: String,
+    signer: Signer,
+    duty: Duty,
+}
+
+enum Duty {
+    Rotate(Cell<Rotation>),
+    Get {
+        object: String,
+        /// The connection of the last slot.
+        kept: Cell<Option<Line>>,
+    },
+}
+
+/// A connection to the server, with TLS or without.
+type Line = Box<Exchange<Box<dyn Stream>>>;
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// Where the rotation stands.
+#[derive(Clone, Copy)]
+struct Rotation {
+    step: Step,
+    has_succeeded: bool,
+    /// Counts the objects that were begun.
+    round: u64,
+    /// What the object is made of.
+    nonce: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Put,
+    Head,
+    Get,
+    List,
+    Delete,
+}
+
+/// What is sent.
+struct Question {
+    method: Method,
+    path: String,
+    query: String,
+    body: Bytes,
+}
+
+/// What came back, whole.
+struct Reply {
+    status: StatusCode,
+    /// The words beside the status, if they are not the usual ones.
+    phrase: Option<ReasonPhrase>,
+    /// What the header says: the answer to HEAD has no body.
+    length: Option<usize>,
+    body: Vec<u8>,
+}
+
+fn shape(why: impl Into<String>) -> CheckError {
+    CheckError::Shape(why.into())
+}
+
+impl Block {
+    fn address(&self) -> Result<Address, CheckError> {
+        let address = Address::parse(&self.endpoint)?;
+        if address.path != "/" {
+            return Err(shape(format!("the endpoint `{}` has a path: the bucket's name belongs into `bucket`", self.endpoint)));
+        }
+        Ok(address)
+    }
+
+    fn duty(&self) -> Result<Duty, CheckError> {
+        match (self.operation, &self.object) {
+            (Operation::Rotate, None) => Ok(Duty::Rotate(Cell::new(Rotation::new()))),
+            (Operation::Rotate, Some(_)) => Err(shape("`object` is for the operation `get`: a rotation names its own")),
+            (Operation::Get, Some(object)) if !object.is_empty() => Ok(Duty::Get { object: object.clone(), kept: Cell::new(None) }),
+            (Operation::Get, _) => Err(shape("the operation `get` needs the name of an `object`")),
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), CheckError> {
+        self.address()?;
+        let is_word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        for (what, text) in [("bucket", &self.bucket), ("region", &self.region)] {
+            if !is_word(text) {
+                return Err(shape(format!("`{text}` is no name of a {what}")));
+            }
+        }
+        self.duty()?;
+        self.connect.as_deref().map(Host::with_port).transpose().map(|_| ())
+    }
+
+    pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
+        let address = self.address()?;
+        Ok(S3 {
+            server: address.server(net, self.connect.as_deref(), self.ca.as_deref())?,
+            authority: address.authority,
+            duty: self.duty()?,
+            bucket: self.bucket,
+            signer: Signer { access_key: self.access_key.read()?, secret_key: self.secret_key.read()?, region: self.region },
+        })
+    }
+}
+
+impl Check for S3 {
+    fn attempt<'a>(&'a self, attempt: &'a Attempt<'a>, trace: &'a mut Trace) -> Answer<'a> {
+        Box::pin(async move {
+            let found = match &self.duty {
+                Duty::Rotate(rotation) => self.rotate(rotation, attempt, trace).await,
+                Duty::Get { object, kept } => self.get(object, kept, attempt, trace).await,
+            };
+            found.err().unwrap_or(Finding::Ok)
+        })
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::S3
+    }
+}
+
+impl S3 {
+    /// The next step, or the same again.
+    async fn rotate(&self, rotation: &Cell<Rotation>, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<(), Finding> {
+        let turn = if attempt.is_retry { rotation.get() } else { rotation.get().next() };
+        // An attempt that is given up from outside has not succeeded.
+        rotation.set(turn);
+        let object = turn.object(attempt);
+        let question = turn.question(&self.bucket, &object);
+        let mut request = self.request(&question, attempt)?;
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let reply = ask(&mut self.connect(attempt, trace).await?, request, trace).await?;
+        turn.judge(&reply, &object)?;
+        rotation.set(Rotation { has_succeeded: true, ..turn });
+        Ok(())
+    }
+
+    /// Reads `object`, over the connection that was `kept` if it still stands.
+    async fn get(&self, object: &str, kept: &Cell<Option<Line>>, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<(), Finding> {
+        let path = format!("/{}/{}", self.bucket, encode(object, true));
+        let question = Question { method: Method::GET, path, query: String::new(), body: Bytes::new() };
+        let known = kept.take().filter(|_| !attempt.is_retry);
+        let (line, reply) = match self.get_over(known, &question, attempt, trace).await? {
+            Some(answered) => answered,
+            None => {
+                let mut line = self.connect(attempt, trace).await?;
+                let request = self.request(&question, attempt)?;
+                trace.counts_from = now();
+                let reply = ask(&mut line, request, trace).await?;
+                (line, reply)
+            }
+        };
+        kept.set(Some(line));
+        reply.judge_status(false)?;
+        // Another object than the one that the line is about.
+        if reply.body.len() == OBJECT_BYTES { Ok(()) } else { Err(Finding::Void(Reason::Internal)) }
+    }
+
+    /// The answer over a connection of an earlier slot; nothing if the server has closed it, or does while it is asked: that is its right,
+    /// and a client then asks over another (RFC 9112 §9.3.1).
+    async fn get_over(
+        &self,
+        known: Option<Line>,
+        question: &Question,
+        attempt: &Attempt<'_>,
+        trace: &mut Trace,
+    ) -> Result<Option<(Line, Reply)>, Finding> {
+        let Some(mut line) = known else { return Ok(None) };
+        if !line.is_ready().await {
+            return Ok(None);
+        }
+        let request = self.request(question, attempt)?;
+        trace.counts_from = now();
+        match ask(&mut line, request, trace).await {
+            Ok(reply) => Ok(Some((line, reply))),
+            Err(Finding::Fail(Reason::Reset)) if trace.facts.http_status.is_none() => Ok(None),
+            Err(finding) => Err(finding),
+        }
+    }
+
+    /// Phases resolve, connect and tls.
+    async fn connect(&self, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<Line, Finding> {
+        let stream = attempt.net.connect(&self.server.host, self.server.port, trace).await?;
+        let stream: Box<dyn Stream> = match &self.server.tls {
+            None => Box::new(stream),
+            Some((trust, name)) => Box::new(attempt.net.secure(stream, trust, name, trace).await?),
+        };
+        Ok(Box::new(Exchange::over(stream, self.server.tls.is_some()).await?))
+    }
+
+    /// The question, signed.
+    fn request(&self, question: &Question, attempt: &Attempt<'_>) -> Result<Request<Full<Bytes>>, Finding> {
+        let stamp = stamp(attempt.wall);
+        let host = self.authority.to_str().unwrap_or_default();
+        let signed = [("host", host), ("x-amz-content-sha256", UNSIGNED_PAYLOAD), ("x-amz-date", &stamp)];
+        let canonical = Canonical {
+            method: question.method.as_str(),
+            path: &question.path,
+            query: &question.query,
+            headers: &signed,
+            payload: UNSIGNED_PAYLOAD,
+        };
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Finding::Void(Reason::Internal));
+        let mut authorization = value(&self.signer.authorization(&canonical, &stamp))?;
+        authorization.set_sensitive(true);
+        let place = if question.query.is_empty() { question.path.clone() } else { format!("{}?{}", question.path, question.query) };
+        let mut request = Request::new(Full::new(question.body.clone()));
+        *request.method_mut() = question.method.clone();
+        *request.uri_mut() = place.parse().map_err(|_| Finding::Void(Reason::Internal))?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.authority.clone());
+        headers.insert(HeaderName::from_static("x-amz-content-sha256"), HeaderValue::from_static(UNSIGNED_PAYLOAD));
+        headers.insert(HeaderName::from_static("x-amz-date"), value(&stamp)?);
+        headers.insert(AUTHORIZATION, authorization);
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("vigie/", env!("CARGO_PKG_VERSION"))));
+        tell_apart(&mut request, attempt.id);
+        Ok(request)
+    }
+}
+
+/// Phases processing and transfer.
+async fn ask(line: &mut Line, request: Request<Full<Bytes>>, trace: &mut Trace) -> Result<Reply, Finding> {
+    trace.begin(Phase::Processing);
+    let response = line.send(request).await?;
+    trace.begin(Phase::Transfer);
+    trace.facts.http_status = Some(response.status().as_u16());
+    let reply = line.drive(Reply::read(response)).await?;
+    trace.facts.content_bytes = Some(reply.body.len() as u64);
+    Ok(reply)
+}
+
+impl Rotation {
+    /// Before the first PUT.
+    fn new() -> Self {
+        Self { step: Step::Delete, has_succeeded: true, round: 0, nonce: 0 }
+    }
+
+    fn next(self) -> Self {
+        match self.step {
+            Step::Put if self.has_succeeded => self.to(Step::Head),
+            Step::Head if self.has_succeeded => self.to(Step::Get),
+            Step::Get if self.has_succeeded => self.to(Step::List),
+            Step::List if self.has_succeeded => self.to(Step::Delete),
+            _ => Self { step: Step::Put, has_succeeded: false, round: self.round + 1, nonce: random::u64() },
+        }
+    }
+
+    fn to(self, step: Step) -> Self {
+        Self { step, has_succeeded: false, ..self }
+    }
+
+    fn content(self) -> String {
+        format!("{:016x}", self.nonce).repeat(OBJECT_BYTES / 16)
+    }
+
+    fn object(self, attempt: &Attempt<'_>) -> String {
+        format!("{}{}", prefix(attempt), self.round % OBJECTS)
+    }
+
+    fn question(self, bucket: &str, object: &str) -> Question {
+        let of_object = |method, body| {
+            let path = format!("/{bucket}/{}", encode(object, true));
+            Question { method, path, query: String::new(), body }
+        };
+        match self.step {
+            Step::Put => of_object(Method::PUT, self.content().into()),
+            Step::Head => of_object(Method::HEAD, Bytes::new()),
+            Step::Get => of_object(Method::GET, Bytes::new()),
+            Step::Delete => of_object(Method::DELETE, Bytes::new()),
+            Step::List => {
+                let prefix = object.rsplit_once('/').map_or("", |(prefix, _)| prefix);
+                let query = format!("list-type=2&max-keys={}&prefix={}", 2 * OBJECTS, encode(&format!("{prefix}/"), false));
+                Question { method: Method::GET, path: format!("/{bucket}"), query, body: Bytes::new() }
+            }
+        }
+    }
+
+    fn judge(self, reply: &Reply, object: &str) -> Result<(), Finding> {
+        // A DELETE that was done although its answer was lost.
+        if self.step == Step::Delete && reply.status == StatusCode::NOT_FOUND && reply.code() == "NoSuchKey" {
+            return Ok(());
+        }
+        reply.judge_status(self.step != Step::Put)?;
+        let holds = |text: &str| contains(&reply.body, text.as_bytes());
+        match self.step {
+            Step::Head if reply.length.is_some_and(|length| length != OBJECT_BYTES) => Err(Finding::Fail(Reason::Corrupt)),
+            Step::Get if reply.body != self.content().as_bytes() => Err(Finding::Fail(Reason::Corrupt)),
+            Step::List if !holds("<ListBucketResult") => Err(Finding::Fail(Reason::Content)),
+            Step::List if !holds(&format!("<Key>{object}</Key>")) => Err(Finding::Fail(Reason::Missing)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the names of the objects of a target at a vantage begin with; encoded, so that a listing in XML shows them as they are.
+fn prefix(attempt: &Attempt<'_>) -> String {
+    format!("vigie/{}/{}/", encode(attempt.target, true), encode(attempt.vantage, true))
+}
+
+impl Reply {
+    /// Reads the body to its end, or to the ceiling.
+    async fn read(response: Response<Incoming>) -> Result<Self, Finding> {
+        let (head, mut incoming) = response.into_parts();
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let mut body = Vec::new();
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(|error| http_fault(&error))?;
+            body.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+            if body.len() > MOST_BODY_BYTES {
+                break;
+            }
+        }
+        Ok(Self { status: head.status, phrase: head.extensions.get::<ReasonPhrase>().cloned(), length, body })
+    }
+
+    /// What went wrong, in S3's word: from the body (`<Error><Code>SlowDown</Code>…`), or else from beside the status (`503 Slow Down`).
+    fn code(&self) -> String {
+        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(MOST_ERROR_BYTES)]);
+        let tagged = start.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code.trim().to_owned());
+        let beside = || self.phrase.as_ref().map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).replace(' ', ""));
+        tagged.or_else(beside).unwrap_or_default()
+    }
+
+    /// The rows of the table that speak of statuses and codes. `is_ours`: a slot ago we wrote what this is about.
+    fn judge_status(&self, is_ours: bool) -> Result<(), Finding> {
+        if self.status.is_success() {
+            return Ok(());
+        }
+        Err(match (self.status.as_u16(), self.code().as_str()) {
+            // The last two are how MinIO says it.
+            (429, _) | (_, "SlowDown" | "SlowDownRead" | "SlowDownWrite") => Finding::Void(Reason::Throttled),
+            (500.., _) => Finding::Fail(Reason::Status),
+            (_, "RequestTimeTooSkewed") => Finding::Void(Reason::Clock),
+            (403, "AccessDenied") => Finding::Void(Reason::Address),
+            (401 | 403, _) | (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthorizationHeaderMalformed") => {
+                Finding::Void(Reason::Credential)
+            }
+            (404, _) if is_ours => Finding::Fail(Reason::Missing),
+            (400..=499, _) | (_, "PermanentRedirect") => Finding::Void(Reason::Internal),
+            _ => Finding::Fail(Reason::Status),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vigie_contract::catalogue::{Catalogue, Strictness};
 use vigie_contract::{Time, VantageId};
-use vigie_probe::{Acknowledged, Probe, Settings, Sink, SinkError, Source};
+use vigie_probe::{Acknowledged, Probe, Reflect, Settings, Sink, SinkError, Source};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nalive";
 const RATE: u64 = 1_000;
@@ -305,7 +305,8 @@ fn catalogue(address: SocketAddr, targets: u64, period_s: u64, scheme: &str) -> 
 }
 
 fn start(dir: &std::path::Path, sink: Arc<Keep>) -> Probe {
-    let settings = Settings { vantage: VantageId::from("v"), source: Source::default(), spool: dir.join("spool"), spool_bytes: 1 << 30 };
+    let (vantage, source, reflect) = (VantageId::from("v"), Source::default(), Reflect::default());
+    let settings = Settings { vantage, source, spool: dir.join("spool"), spool_bytes: 1 << 30, reflect };
     Probe::start(settings, sink).unwrap()
 }
 

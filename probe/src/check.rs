@@ -6,6 +6,7 @@
 mod dns;
 mod http;
 mod icmp;
+mod network;
 mod s3;
 mod tcp;
 mod tls;
@@ -20,6 +21,7 @@ use vigie_contract::{Reason, Span, Time};
 use crate::clock::{now, span};
 use crate::net::Net;
 use crate::secret::SecretError;
+use crate::stamp::Exchange;
 
 /// The answer of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) wall: Time,
     /// When the attempt will be given up from outside.
     pub(crate) deadline: Instant,
+    /// How far the wall clock may be off the log's; zero while nothing is known.
+    pub(crate) clock_error: Span,
 }
 
 pub(crate) type Answer<'a> = Pin<Box<dyn Future<Output = Finding> + 'a>>;
@@ -65,6 +69,7 @@ pub(crate) enum Kind {
     Icmp,
     Dns,
     S3,
+    Network,
 }
 
 /// A part of an attempt, by the blackbox exporter's names.
@@ -122,6 +127,8 @@ pub(crate) struct Facts {
     pub(crate) ip_protocol: Option<u8>,
     pub(crate) hop_limit: Option<u8>,
     pub(crate) answer_records: Option<usize>,
+    /// What STAMP packets measured.
+    pub(crate) exchange: Option<Exchange>,
 }
 
 impl Trace {
@@ -165,6 +172,7 @@ enum Block {
     Icmp(icmp::Block),
     Dns(dns::Block),
     S3(s3::Block),
+    Network(network::Block),
 }
 
 /// Why a check cannot be made from what the catalogue says.
@@ -182,7 +190,7 @@ pub enum CheckError {
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
-    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3"];
+    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network"];
     match check.get("kind").and_then(serde_json::Value::as_str) {
         None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
         Some(kind) if !kinds.contains(&kind) => {
@@ -209,6 +217,7 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Icmp(block) => Box::new(block.build()?),
         Block::Dns(block) => Box::new(block.build()?),
         Block::S3(block) => Box::new(block.build(net)?),
+        Block::Network(block) => Box::new(block.build()?),
     })
 }
 
@@ -221,6 +230,7 @@ impl Block {
             Self::Icmp(block) => block.validate(),
             Self::Dns(block) => block.validate(),
             Self::S3(block) => block.validate(),
+            Self::Network(block) => block.validate(),
         }
     }
 }
@@ -241,6 +251,10 @@ mod tests {
         assert!(error(json!({"kind": "http", "url": "ftp://a/"})).contains("ftp"));
         assert!(error(json!({"kind": "tcp", "address": "a"})).contains("port"));
         assert!(error(json!({"kind": "dns", "server": "127.0.0.1:53", "name": "a.test", "type": "Z"})).contains('Z'));
+        assert!(error(json!({"kind": "network", "address": "a:862", "packets": 0})).contains("`packets`"));
+        assert!(error(json!({"kind": "network", "address": "a:862", "most_lost": 5})).contains("`most_lost`"));
+        assert!(error(json!({"kind": "network", "address": "a:862", "mtu": 100})).contains("`mtu`"));
+        validate(&json!({"kind": "network", "address": "a:862", "packets": 3, "most_lost": 2, "mtu": 1500})).unwrap();
         validate(&json!({"kind": "icmp", "address": "192.0.2.1", "outside": true})).unwrap();
     }
 

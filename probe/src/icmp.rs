@@ -17,7 +17,7 @@ mod moment;
 mod packet;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
@@ -39,7 +39,7 @@ use vigie_contract::Reason;
 use crate::check::Finding;
 use crate::clock::now;
 use crate::net::{Source, fault};
-use moment::Moment;
+pub(crate) use moment::Moment;
 use packet::Version;
 use socket::{BATCH, Complaint, Inbox, Received, Socket};
 use waiting::Waiting;

@@ -25,15 +25,17 @@ mod sigv4;
 mod sink;
 mod slot;
 mod spool;
+mod stamp;
 mod station;
 mod stats;
 
 pub use check::{CheckError, validate};
 pub use net::Source;
-pub use probe::{AdoptError, Probe, ProbeView, Settings, StartError};
+pub use probe::{AdoptError, Probe, ProbeView, Reflect, Settings, StartError};
 pub use secret::{Secret, SecretError, SecretSource};
 #[cfg(feature = "kafka")]
 pub use sink::KafkaSink;
 pub use sink::{Acknowledged, HttpSink, Sink, SinkError};
 pub use spool::SpoolError;
+pub use stamp::{NoPrefix, Prefix};
 pub use station::Unmeasurable;

@@ -9,10 +9,13 @@ use vigie_contract::metric::{Exposition, Kind as Type, Metric};
 use vigie_contract::{Outcome, Span};
 
 use crate::check::{Kind, Phase};
+use crate::stamp::Exchange;
+use crate::stamp::reflector::Ignored;
 use crate::stats::{Figures, LAG_BOUNDS_US, LATENCY_BOUNDS_US, TargetStats};
 
 const TARGET: &[&str] = &["instance", "probe"];
 const PHASE: &[&str] = &["instance", "probe", "phase"];
+const WAY: &[&str] = &["instance", "probe", "way"];
 const PROBE: &[&str] = &["probe"];
 
 macro_rules! metrics {
@@ -37,6 +40,17 @@ metrics! {
     LOOKUP = Gauge "probe_dns_lookup_time_seconds" TARGET, "How long the probe's own resolver took for the last attempt.";
     IP_PROTOCOL = Gauge "probe_ip_protocol" TARGET, "4 or 6: how the last attempt went.";
     TCP_DURATION = Gauge "vigie_probe_phase_duration_seconds" PHASE, "Length of each phase of the last TCP or TLS attempt.";
+
+    NETWORK_DURATION = Gauge "vigie_probe_network_duration_seconds" PHASE,
+        "Length of each phase of the last network attempt: rtt is the median round trip without the reflector's time.";
+    NETWORK_LOST = Gauge "vigie_probe_network_lost_ratio" TARGET, "Share of the last attempt's packets that was not answered.";
+    NETWORK_REORDERED = Gauge "vigie_probe_network_reordered" TARGET, "Answers of the last attempt that came after a later packet's.";
+    NETWORK_IGNORED = Gauge "vigie_probe_network_ignored" TARGET,
+        "Datagrams of the last attempt that were no answer: duplicate, late, forged or no STAMP.";
+    NETWORK_JITTER = Gauge "vigie_probe_network_jitter_seconds" TARGET, "Mean difference of round trips that follow each other.";
+    NETWORK_ONE_WAY = Gauge "vigie_probe_network_one_way_delay_seconds" WAY,
+        "Median delay forward and back, by two clocks; absent unless both ends know how far theirs may be off.";
+    NETWORK_ONE_WAY_ERROR = Gauge "vigie_probe_network_one_way_error_seconds" TARGET, "How far the one-way delays may be off.";
 
     SAMPLES = Counter "vigie_probe_samples_total" &["instance", "probe", "result"], "Samples made, by what was found: ok, fail, void.";
     REASONS = Counter "vigie_probe_reasons_total" &["instance", "probe", "reason"], "Samples that are not ok, by reason.";
@@ -73,6 +87,9 @@ metrics! {
         "Echo replies and ICMP errors that were no answer: duplicate, late, foreign or forged, corrupt.";
     ICMP_DROPPED = Counter "vigie_probe_icmp_dropped_total" PROBE,
         "Echo replies that the kernel dropped because the probe did not take them in time; silence is no failure then.";
+    REFLECTED = Counter "vigie_probe_reflector_answered_total" PROBE, "Test packets of peers that the reflector answered.";
+    REFLECTOR_IGNORED = Counter "vigie_probe_reflector_ignored_total" &["probe", "why"],
+        "Datagrams that the reflector did not answer: of a wrong length, from undeclared peers, no requests, too many; answers unsent.";
     BUILD = Gauge "vigie_probe_build_info" &["probe", "version"], "1; the labels say which program this is.";
 }
 
@@ -123,6 +140,10 @@ pub(crate) fn expose(figures: &Figures, vantage: &str, at: Instant) -> String {
         out.put(&ICMP_IGNORED, &[vantage, why], count as f64);
     }
     out.put(&ICMP_DROPPED, &one, icmp.dropped as f64);
+    out.put(&REFLECTED, &one, figures.reflected.answered() as f64);
+    for why in Ignored::ALL {
+        out.put(&REFLECTOR_IGNORED, &[vantage, why.as_str()], figures.reflected.ignored(why) as f64);
+    }
     out.put(&BUILD, &[vantage, env!("CARGO_PKG_VERSION")], 1.0);
     out.into_text()
 }
@@ -151,6 +172,7 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
         Kind::Icmp => &ICMP_DURATION,
         Kind::Dns => &DNS_DURATION,
         Kind::Tcp | Kind::Tls => &TCP_DURATION,
+        Kind::Network => &NETWORK_DURATION,
     };
     for (phase, length) in &last.phases {
         out.put(family, &[target, vantage, phase.as_str()], seconds(*length));
@@ -172,6 +194,26 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
             out.put(metric, &labels, value);
         }
     }
+    if let Some(exchange) = &facts.exchange {
+        expose_exchange(out, target, vantage, exchange);
+    }
+}
+
+fn expose_exchange(out: &mut Exposition, target: &str, vantage: &str, exchange: &Exchange) {
+    let labels = [target, vantage];
+    if exchange.sent > 0 {
+        out.put(&NETWORK_LOST, &labels, f64::from(exchange.sent - exchange.replied) / f64::from(exchange.sent));
+    }
+    out.put(&NETWORK_REORDERED, &labels, exchange.reordered.into());
+    out.put(&NETWORK_IGNORED, &labels, exchange.ignored.into());
+    if let Some(jitter) = exchange.jitter {
+        out.put(&NETWORK_JITTER, &labels, seconds(jitter));
+    }
+    if let Some(one_way) = exchange.one_way {
+        out.put(&NETWORK_ONE_WAY, &[target, vantage, "forward"], seconds(one_way.forward));
+        out.put(&NETWORK_ONE_WAY, &[target, vantage, "back"], seconds(one_way.back));
+        out.put(&NETWORK_ONE_WAY_ERROR, &labels, seconds(one_way.error));
+    }
 }
 
 #[cfg(test)]
@@ -184,6 +226,7 @@ mod tests {
     use super::*;
     use crate::check::Facts;
     use crate::clock::now;
+    use crate::stamp::OneWay;
     use crate::stats::Last;
 
     #[test]
@@ -194,6 +237,34 @@ mod tests {
             assert_eq!(metric.kind == Type::Counter, metric.name.ends_with("_total"), "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);
         }
+    }
+
+    #[test]
+    fn what_packets_measured_is_told_and_what_is_not_known_is_absent() {
+        let text = |one_way| {
+            let jitter = Some(Span::from_us(300));
+            let exchange = Exchange { sent: 5, replied: 4, reordered: 1, ignored: 2, jitter, one_way, ..Exchange::default() };
+            let facts = Facts { exchange: Some(exchange), ..Facts::default() };
+            let (at, holds) = (now(), Duration::from_secs(27));
+            let mut stats = TargetStats::new(Kind::Network);
+            let phases = vec![(Phase::Rtt, Span::from_us(900))];
+            stats.note(None, Last { outcome: Outcome::Ok, at, holds, took: Span::from_us(900), phases, facts });
+            let mut figures = Figures::default();
+            figures.targets.insert(TargetId::from("mesh"), stats);
+            expose(&figures, "az05", at)
+        };
+        let one_way = OneWay { forward: Span::from_us(-40), back: Span::from_us(940), error: Span::from_us(1_000) };
+        let known = text(Some(one_way));
+        for line in [
+            "vigie_probe_network_lost_ratio{instance=\"mesh\",probe=\"az05\"} 0.2",
+            "vigie_probe_network_reordered{instance=\"mesh\",probe=\"az05\"} 1",
+            "vigie_probe_network_ignored{instance=\"mesh\",probe=\"az05\"} 2",
+            "vigie_probe_network_one_way_delay_seconds{instance=\"mesh\",probe=\"az05\",way=\"forward\"} -0.00004",
+            "vigie_probe_network_duration_seconds{instance=\"mesh\",probe=\"az05\",phase=\"rtt\"} 0.0009",
+        ] {
+            assert!(known.contains(line), "{line} in {known}");
+        }
+        assert!(!text(None).contains("one_way"));
     }
 
     #[test]

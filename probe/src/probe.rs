@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, oneshot};
-use vigie_contract::{Catalogue, VantageId};
+use vigie_contract::{Catalogue, Span, VantageId};
 
 use crate::check::{self, Attempt, CheckError, Finding, Trace};
 use crate::clock::{Clock, duration, now, span, wall_now};
@@ -21,6 +21,8 @@ use crate::net::{self, Net, Source};
 use crate::resolve::Resolver;
 use crate::sink::Sink;
 use crate::spool::{Spool, SpoolError};
+use crate::stamp::Prefix;
+use crate::stamp::reflector::Reflectors;
 use crate::station::{Command, Station, Unmeasurable};
 use crate::stats::Stats;
 use crate::{canary, memory, metric, random};
@@ -40,6 +42,17 @@ pub struct Settings {
     pub spool: PathBuf,
     /// The spool's bound.
     pub spool_bytes: u64,
+    /// Whose test packets it answers.
+    pub reflect: Reflect,
+}
+
+/// The STAMP reflector of a probe: none without an address.
+#[derive(Clone, Debug, Default)]
+pub struct Reflect {
+    /// Where it listens: RFC 8762 gives it UDP port 862.
+    pub addresses: Vec<SocketAddr>,
+    /// Whom it answers; nobody else.
+    pub peers: Vec<Prefix>,
 }
 
 /// Why a probe does not start.
@@ -51,6 +64,9 @@ pub enum StartError {
     /// No TLS.
     #[error(transparent)]
     Tls(#[from] CheckError),
+    /// No reflector.
+    #[error("cannot reflect test packets at {0}: {1}")]
+    Reflector(SocketAddr, #[source] std::io::Error),
     /// The system refuses a thread, a socket or its random numbers.
     #[error("the system refuses what a probe needs: {0}")]
     System(#[from] std::io::Error),
@@ -80,6 +96,7 @@ pub struct Probe {
     greeting: Mutex<Option<Greeting>>,
     lanes: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
+    reflectors: Reflectors,
 }
 
 impl Probe {
@@ -96,6 +113,7 @@ impl Probe {
         let (lanes, lanes_end) = oneshot::channel();
         let adopted = Arc::new(Notify::new());
         let mut threads = Vec::new();
+        let reflectors = start_reflectors(&settings.reflect, &clock, &stats)?;
 
         let writer = Arc::clone(&delivery);
         threads.push(std::thread::Builder::new().name("vigie-spool".into()).spawn(move || writer.write(&unspooled))?);
@@ -139,7 +157,7 @@ impl Probe {
             });
         })?);
         has_started.recv().unwrap_or_else(|_| Err(std::io::Error::other("the probe's thread has ended")))?;
-        Ok(Self { vantage: settings.vantage, stats, commands, adopted, greeting, lanes: Some(lanes), threads })
+        Ok(Self { vantage: settings.vantage, stats, commands, adopted, greeting, lanes: Some(lanes), threads, reflectors })
     }
 
     /// Makes the checks of `catalogue` and changes nothing: whether they can be made is known before others rely on it. They are kept
@@ -211,8 +229,12 @@ impl Probe {
             tracing::error!(samples = lost, "neither the disk nor the log has taken these: they are lost");
         }
         drop(self.lanes.take());
-        let threads = std::mem::take(&mut self.threads);
-        let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
+        let (threads, reflectors) = (std::mem::take(&mut self.threads), std::mem::take(&mut self.reflectors));
+        let end = move || {
+            drop(reflectors);
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        };
+        let _ = tokio::task::spawn_blocking(end).await;
     }
 }
 
@@ -269,6 +291,17 @@ fn start_pinger(source: Source, stats: &Stats) -> Result<Pinger, String> {
     pinger
 }
 
+/// The reflectors, one at each address.
+fn start_reflectors(reflect: &Reflect, clock: &Arc<Clock>, stats: &Stats) -> Result<Reflectors, StartError> {
+    let mut reflectors = Reflectors::default();
+    let counts = Arc::clone(&stats.lock().reflected);
+    for address in &reflect.addresses {
+        let started = reflectors.start(*address, &reflect.peers, Arc::clone(clock), Arc::clone(&counts));
+        started.map_err(|error| StartError::Reflector(*address, error))?;
+    }
+    Ok(reflectors)
+}
+
 /// Measures the loopback canary once a second, as a target is measured.
 async fn listen_to_oneself(net: &Net, canary: SocketAddr, stats: &Stats) {
     let Ok(check) = check::build(&serde_json::json!({"kind": "http", "url": format!("http://{canary}/"), "body": "ok"}), net) else {
@@ -279,7 +312,8 @@ async fn listen_to_oneself(net: &Net, canary: SocketAddr, stats: &Stats) {
         let began = now();
         let deadline = began + duration(SHORTEST_PERIOD);
         let mut trace = Trace::new(began);
-        let attempt = Attempt { net, id: "canary", target: "canary", vantage: "", is_retry: false, wall: wall_now(), deadline };
+        let (target, vantage, is_retry, clock_error) = ("canary", "", false, Span::ZERO);
+        let attempt = Attempt { net, id: "canary", target, vantage, is_retry, wall: wall_now(), deadline, clock_error };
         let answer = tokio::time::timeout_at(deadline.into(), check.attempt(&attempt, &mut trace)).await;
         // A canary that does not answer at all is noise as long as its patience.
         let took = if answer == Ok(Finding::Ok) { now() } else { deadline.max(now()) };

@@ -386,6 +386,7 @@ impl Station {
             is_retry: number > 1,
             wall: self.clock.wall(began),
             deadline,
+            clock_error: self.clock.error(began),
         };
         let answer = tokio::time::timeout_at(deadline.into(), target.check.attempt(&attempt, &mut trace)).await;
         let at = now();

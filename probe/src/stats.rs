@@ -8,6 +8,7 @@ use vigie_contract::{Outcome, Reason, Span, TargetId};
 
 use crate::check::{Facts, Kind, Phase};
 use crate::icmp::Counts;
+use crate::stamp::reflector;
 
 /// Upper bounds of the latency buckets, in microseconds: the contract's 150 ms is one of them.
 pub(crate) const LATENCY_BOUNDS_US: [i64; 12] =
@@ -122,6 +123,7 @@ pub(crate) struct Figures {
     pub(crate) assigned: u64,
     pub(crate) icmp_mode: Option<Result<&'static str, String>>,
     pub(crate) icmp: Counts,
+    pub(crate) reflected: Arc<reflector::Counts>,
 }
 
 /// The last results of the loopback canary: what the probe itself adds to every latency.

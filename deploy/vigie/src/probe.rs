@@ -13,7 +13,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use vigie_contract::metric::Exposition;
 use vigie_contract::{Catalogue, VantageId};
-use vigie_probe::{AdoptError, HttpSink, Probe, ProbeView, SecretSource, Settings, Sink, Source};
+use vigie_probe::{AdoptError, HttpSink, Prefix, Probe, ProbeView, Reflect, SecretSource, Settings, Sink, Source};
 
 use crate::catalogue_watch::Watch;
 use crate::shell::{self, Ending, Failure};
@@ -63,6 +63,12 @@ pub(crate) struct Measuring {
     /// The spool never grows beyond this, in MiB, at least 16: the oldest samples are dropped, counted and told
     #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
     spool_mib: u64,
+    /// Answer the STAMP test packets of peers at this UDP address and port, 862 by RFC 8762; may be given again
+    #[arg(long, value_name = "ADDRESS", requires = "reflect_peer")]
+    reflect: Vec<SocketAddr>,
+    /// Whose test packets are answered: an address or a prefix as 192.0.2.0/24; may be given again
+    #[arg(long, value_name = "PREFIX", requires = "reflect")]
+    reflect_peer: Vec<Prefix>,
 }
 
 pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
@@ -164,7 +170,8 @@ pub(crate) fn settings(vantage: &str, measuring: &Measuring, catalogue: &Catalog
         return Err(Failure::new(format!("the catalogue has no vantage `{vantage}`: give --vantage one of {}", known.join(", "))));
     }
     let (source, spool, spool_bytes) = (source(&measuring.source)?, measuring.spool.clone(), measuring.spool_mib << 20);
-    Ok(Settings { vantage: id, source, spool, spool_bytes })
+    let reflect = Reflect { addresses: measuring.reflect.clone(), peers: measuring.reflect_peer.clone() };
+    Ok(Settings { vantage: id, source, spool, spool_bytes, reflect })
 }
 
 /// Makes the checks of a catalogue before anybody relies on them, or says which cannot be made.

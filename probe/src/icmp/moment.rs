@@ -14,15 +14,15 @@ const STEP_NS: i64 = 500_000;
 
 /// Monotonic time, by which durations are measured, and `CLOCK_REALTIME`, by which the kernel stamps what it receives.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    pub(super) at: Instant,
+pub(crate) struct Moment {
+    pub(crate) at: Instant,
     real_ns: i64,
     /// How far apart the two may have been read.
     doubt: Duration,
 }
 
 impl Moment {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let read = || {
             let before = now();
             let real_ns = clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |real| real.tv_sec() * 1_000_000_000 + real.tv_nsec());
@@ -52,7 +52,7 @@ impl Moment {
 
     /// When something arrived that the kernel stamped `stamp_ns`, that was sent at `sent` and taken from the kernel's queue at this
     /// moment. An arrival before it was sent, or in the future, shows a clock that was set: then it is not known.
-    pub(super) fn arrival(self, stamp_ns: i64, sent: Instant) -> Option<Instant> {
+    pub(crate) fn arrival(self, stamp_ns: i64, sent: Instant) -> Option<Instant> {
         let doubt_ns = i64::try_from(self.doubt.as_nanos()).ok()?;
         let queued_ns = self.real_ns.checked_sub(stamp_ns).filter(|queued_ns| *queued_ns >= -doubt_ns)?;
         let arrived = self.at.checked_sub(Duration::from_nanos(u64::try_from(queued_ns).unwrap_or(0)))?;

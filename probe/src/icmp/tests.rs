@@ -58,7 +58,7 @@ async fn echoes(pinger: &Pinger, to: &[IpAddr], patience: Duration) -> Vec<Echo>
 }
 
 /// Runs `ip`; says what went wrong.
-fn configure(commands: &[&str]) -> Result<(), String> {
+pub(crate) fn configure(commands: &[&str]) -> Result<(), String> {
     for command in commands {
         let output = Command::new("ip").args(command.split(' ')).output().map_err(|error| format!("no `ip`: {error}"))?;
         if !output.status.success() {
@@ -82,7 +82,7 @@ fn address(ip: &str, length: u8, device: &str) -> Result<(), String> {
 }
 
 /// 192.0.2.7 is then behind a cable from which nobody takes what is sent to it.
-fn black_hole() -> Result<(), String> {
+pub(crate) fn black_hole() -> Result<(), String> {
     configure(&[
         "link add hole type veth peer name other-end",
         "addr add 192.0.2.1/24 dev hole",
@@ -98,7 +98,7 @@ fn set(sysctl: &str, value: &str) -> Result<(), String> {
 
 /// Runs `test` in a thread with a network of its own, which has a loopback and what `setup` adds; where that cannot be had, the test is
 /// skipped and says so. Nothing of it remains.
-fn in_namespace(setup: impl FnOnce() -> Result<(), String> + Send + 'static, test: impl FnOnce() + Send + 'static) {
+pub(crate) fn in_namespace(setup: impl FnOnce() -> Result<(), String> + Send + 'static, test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(move || {
         let ready = unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| format!("no network namespace: {errno}"));
         match ready.and_then(|()| configure(&["link set lo up"])).and_then(|()| setup()) {

@@ -64,7 +64,7 @@ impl Bench {
         let mut trace = Trace::new(now());
         let wall = wall_now() + self.ahead;
         let (target, vantage, deadline) = ("s3-fr1", self.vantage, now());
-        let attempt = Attempt { net: &self.net, id: "run-s3-fr1-0-1", target, vantage, is_retry, wall, deadline };
+        let attempt = Attempt { net: &self.net, id: "run-s3-fr1-0-1", target, vantage, is_retry, wall, deadline, clock_error: Span::ZERO };
         let found = self.check.attempt(&attempt, &mut trace).await;
         trace.close(now());
         (found, trace)

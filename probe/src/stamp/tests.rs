@@ -1,0 +1,251 @@
+//! The check and the reflector on real sockets: each other's, a reflector written from the RFC alone, and a relay that loses and reorders.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use vigie_contract::{Reason, Span};
+
+use super::packet::{ErrorEstimate, LENGTH, Reply, Request, Stamp};
+use super::reflector::{Counts, Ignored, Reflectors};
+use crate::check::{self, Attempt, Finding, Phase, Trace};
+use crate::clock::{Clock, now, wall_now};
+use crate::icmp::tests::{black_hole, configure, in_namespace};
+use crate::net::{self, Net, Source};
+use crate::resolve::Resolver;
+
+/// So long that no test waits for it.
+const LONG: Duration = Duration::from_secs(60);
+/// What the test itself must do in this time, it can on a busy machine too.
+const AMPLE: Duration = Duration::from_secs(2);
+const LOOPBACK: &str = "127.0.0.1:0";
+
+fn reflector(address: &str, peers: &[&str]) -> (Reflectors, SocketAddr, Arc<Counts>) {
+    let peers: Vec<_> = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+    let (mut reflectors, counts) = (Reflectors::default(), Arc::new(Counts::default()));
+    let address = reflectors.start(address.parse().unwrap(), &peers, Arc::new(Clock::new()), Arc::clone(&counts)).unwrap();
+    (reflectors, address, counts)
+}
+
+/// One attempt of the check `network` with these settings.
+fn attempt(mut settings: serde_json::Value, clock_error: Span, patience: Duration) -> (Finding, Trace) {
+    settings["kind"] = json!("network");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let net = Net::new(Source::default(), Resolver::of_system(), Err("none".to_owned()), net::trust(None).unwrap());
+        let check = check::build(&settings, &net).unwrap();
+        let (began, wall) = (now(), wall_now());
+        let mut trace = Trace::new(began);
+        let (target, vantage, is_retry, deadline) = ("test", "test", false, began + patience);
+        let attempt = Attempt { net: &net, id: "test", target, vantage, is_retry, wall, deadline, clock_error };
+        let finding = check.attempt(&attempt, &mut trace).await;
+        (finding, trace)
+    })
+}
+
+/// A server that answers each datagram with what `answers` makes of it. Its thread lives as long as the tests.
+fn serve(mut answers: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+    let socket = UdpSocket::bind(LOOPBACK).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut room = [0; 9_216];
+        while let Ok((length, from)) = socket.recv_from(&mut room) {
+            answers(&room[..length]).iter().for_each(|answer| drop(socket.send_to(answer, from)));
+        }
+    });
+    address
+}
+
+/// A relay before the reflector at `to`; `back` says what is sent back when this many answers have come, the last of which it is given.
+fn relay(to: SocketAddr, mut back: impl FnMut(usize, Vec<u8>) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+    let behind = UdpSocket::bind(LOOPBACK).unwrap();
+    behind.connect(to).unwrap();
+    let mut count = 0;
+    serve(move |request| {
+        let mut room = [0; 9_216];
+        behind.send(request).unwrap();
+        let length = behind.recv(&mut room).unwrap();
+        count += 1;
+        back(count, room[..length].to_vec())
+    })
+}
+
+/// A stateless reflector, from the figures of RFC 8762 and nothing of ours: octets moved by hand.
+fn independent_reflector() -> SocketAddr {
+    fn ntp() -> [u8; 8] {
+        let us = wall_now().us() as u64;
+        let seconds = (us / 1_000_000 + 2_208_988_800) as u32;
+        let fraction = (((us % 1_000_000) << 32) / 1_000_000) as u32;
+        [seconds.to_be_bytes(), fraction.to_be_bytes()].concat().try_into().unwrap()
+    }
+    serve(|request| {
+        let received = ntp();
+        let mut reply = request.to_vec();
+        reply[24..38].copy_from_slice(&request[..14]);
+        reply[16..24].copy_from_slice(&received);
+        // Multiplier 1, scale 22: 2^-10 s.
+        reply[12..16].copy_from_slice(&[0x80 | 0x16, 1, 0, 0]);
+        reply[38..44].copy_from_slice(&[0, 0, 255, 0, 0, 0]);
+        reply[4..12].copy_from_slice(&ntp());
+        vec![reply]
+    })
+}
+
+fn exchange(trace: &Trace) -> super::Exchange {
+    trace.facts.exchange.unwrap()
+}
+
+#[test]
+fn our_sender_and_our_reflector_understand_each_other_over_both_versions() {
+    for (address, peer) in [(LOOPBACK, "127.0.0.0/8"), ("[::1]:0", "::1")] {
+        let (_reflectors, to, counts) = reflector(address, &[peer]);
+        let (finding, trace) = attempt(json!({"address": to.to_string()}), Span::ZERO, LONG);
+        let measured = exchange(&trace);
+        assert_eq!((finding, measured.sent, measured.replied, measured.ignored, measured.reordered), (Finding::Ok, 5, 5, 0, 0));
+        assert!(measured.round_trip.is_some_and(|rtt| rtt >= Span::ZERO) && measured.jitter.is_some());
+        assert_eq!(measured.one_way, None, "neither knows how far its clock is off");
+        assert_eq!(trace.latency, measured.round_trip);
+        assert_eq!(trace.phases().find(|(phase, _)| *phase == Phase::Rtt).map(|(_, length)| length), measured.round_trip);
+        assert_eq!(counts.answered(), 5);
+    }
+}
+
+#[test]
+fn any_stamp_reflector_can_be_the_peer() {
+    let to = independent_reflector();
+    let (finding, trace) = attempt(json!({"address": to.to_string(), "packets": 3}), Span::from_us(700), LONG);
+    let measured = exchange(&trace);
+    assert_eq!((finding, measured.replied, measured.ignored), (Finding::Ok, 3, 0));
+    let one_way = measured.one_way.unwrap();
+    // Both clocks are one, so that each way takes between nothing and all of it, but for the microsecond that stamps are rounded to.
+    let error = one_way.error.us();
+    assert!((1_676..1_700).contains(&error), "700 and 977 microseconds: {error}");
+    for way in [one_way.forward, one_way.back] {
+        assert!((-error..LONG.as_micros() as i64).contains(&way.us()), "{one_way:?}");
+    }
+}
+
+#[test]
+fn loss_is_told_and_fails_only_beyond_what_may_be_lost() {
+    let (_reflectors, to, _) = reflector(LOOPBACK, &["127.0.0.1"]);
+    let lossy = || relay(to, |count, answer| if count == 2 { vec![answer] } else { vec![] });
+    let (finding, trace) = attempt(json!({"address": lossy().to_string(), "packets": 3}), Span::ZERO, AMPLE);
+    assert_eq!((finding, exchange(&trace).sent, exchange(&trace).replied), (Finding::Ok, 3, 1));
+    let (finding, trace) = attempt(json!({"address": lossy().to_string(), "packets": 3, "most_lost": 1}), Span::ZERO, AMPLE);
+    assert_eq!((finding, exchange(&trace).replied, trace.latency), (Finding::Fail(Reason::Timeout), 1, None));
+    let deaf = relay(to, |_, _| vec![]);
+    let (finding, trace) = attempt(json!({"address": deaf.to_string(), "packets": 2}), Span::ZERO, AMPLE);
+    assert_eq!((finding, exchange(&trace).replied), (Finding::Fail(Reason::Timeout), 0));
+}
+
+#[test]
+fn reordering_and_duplicates_are_counted_and_harm_nothing() {
+    let (_reflectors, to, _) = reflector(LOOPBACK, &["127.0.0.1"]);
+    let mut held = Vec::new();
+    let shuffling = relay(to, move |count, answer| match count {
+        1 => {
+            held = answer;
+            vec![]
+        }
+        2 => vec![answer.clone(), std::mem::take(&mut held), answer],
+        _ => vec![vec![0; 20], answer],
+    });
+    let (finding, trace) = attempt(json!({"address": shuffling.to_string(), "packets": 3}), Span::ZERO, LONG);
+    let measured = exchange(&trace);
+    assert_eq!((finding, measured.replied, measured.reordered, measured.ignored), (Finding::Ok, 3, 1, 2));
+}
+
+#[test]
+fn a_port_that_nobody_listens_at_refuses_at_once() {
+    let nobody = UdpSocket::bind(LOOPBACK).unwrap().local_addr().unwrap();
+    let (finding, trace) = attempt(json!({"address": nobody.to_string()}), Span::ZERO, LONG);
+    assert_eq!((finding, exchange(&trace).replied), (Finding::Fail(Reason::Refused), 0));
+}
+
+#[test]
+fn an_answer_is_as_long_as_its_question_and_repeats_what_it_does_not_understand() {
+    let (_reflectors, to, counts) = reflector(LOOPBACK, &["127.0.0.1"]);
+    let socket = UdpSocket::bind(LOOPBACK).unwrap();
+    socket.connect(to).unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    let mut room = [0; 9_216];
+    for (seq, length) in (0..).zip([44, 45, 100, 1_472, 9_000]) {
+        let request = Request { seq: seq + 40, sent: Stamp(9), error: ErrorEstimate(0x8001), ssid: 5 };
+        let packet = [&request.to_bytes()[..], &vec![0xa5; length - LENGTH]].concat();
+        // What is too short, or no request, is passed over: the next answer is the one to the packet after it.
+        socket.send(&packet[..43]).unwrap();
+        socket.send(&vec![0xff; length]).unwrap();
+        socket.send(&packet).unwrap();
+        let received = socket.recv(&mut room).unwrap();
+        assert_eq!((received, &room[LENGTH..received]), (length, &packet[LENGTH..]));
+        let reply = Reply::from_bytes(&room[..received]).unwrap();
+        assert_eq!((reply.seq, reply.request_seq, reply.request_sent, reply.request_error), (seq, seq + 40, Stamp(9), request.error));
+        assert_eq!((reply.ssid, reply.request_ttl), (5, 64));
+    }
+    assert_eq!((counts.answered(), counts.ignored(Ignored::Length), counts.ignored(Ignored::NoRequest)), (5, 5, 5));
+}
+
+#[test]
+fn undeclared_peers_get_no_answer() {
+    let (_reflectors, to, counts) = reflector(LOOPBACK, &["192.0.2.0/24", "::1"]);
+    let (finding, _) = attempt(json!({"address": to.to_string(), "packets": 2}), Span::ZERO, AMPLE);
+    assert_eq!(finding, Finding::Fail(Reason::Timeout));
+    assert_eq!((counts.answered(), counts.ignored(Ignored::Undeclared)), (0, 2));
+}
+
+#[test]
+fn a_reflector_does_not_answer_what_a_reflector_said() {
+    let (_reflectors, to, counts) = reflector(LOOPBACK, &["127.0.0.1"]);
+    let socket = UdpSocket::bind(LOOPBACK).unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    let request = Request { seq: 0, sent: Stamp(9), error: ErrorEstimate(1), ssid: 1 };
+    let mut room = [0; LENGTH];
+    socket.send_to(&request.to_bytes(), to).unwrap();
+    socket.recv(&mut room).unwrap();
+    socket.send_to(&room, to).unwrap();
+    let end = now() + LONG;
+    while counts.ignored(Ignored::NoRequest) == 0 && now() < end {
+        std::thread::yield_now();
+    }
+    assert_eq!((counts.answered(), counts.ignored(Ignored::NoRequest)), (1, 1));
+}
+
+/// The loopback of a network of the test's own, which carries packets of up to 1400 bytes.
+fn narrow_loopback() -> Result<(), String> {
+    configure(&["link set lo mtu 1400"])
+}
+
+#[test]
+fn packets_that_are_too_large_for_the_path_are_unhealthy_only_if_asked_for() {
+    for (address, peer) in [(LOOPBACK, "127.0.0.1"), ("[::1]:0", "::1")] {
+        in_namespace(narrow_loopback, move || {
+            let (_reflectors, to, counts) = reflector(address, &[peer]);
+            let to = to.to_string();
+            assert_eq!(attempt(json!({"address": to}), Span::ZERO, LONG).0, Finding::Ok);
+            let (finding, trace) = attempt(json!({"address": to, "packets": 3, "mtu": 1400}), Span::ZERO, LONG);
+            assert_eq!((finding, exchange(&trace).sent), (Finding::Ok, 3), "what is padded is not counted among them");
+            assert_eq!(counts.answered(), 5 + 3 + 3);
+            let (finding, _) = attempt(json!({"address": to, "mtu": 1401}), Span::ZERO, LONG);
+            assert_eq!(finding, Finding::Fail(Reason::Unhealthy), "{to}");
+        });
+    }
+}
+
+#[test]
+fn a_path_that_swallows_large_packets_is_unhealthy() {
+    let (_reflectors, to, _) = reflector(LOOPBACK, &["127.0.0.1"]);
+    let swallowing = relay(to, |_, answer| if answer.len() > LENGTH { vec![] } else { vec![answer] });
+    let settings = json!({"address": swallowing.to_string(), "packets": 2, "mtu": 1500});
+    assert_eq!(attempt(settings, Span::ZERO, AMPLE).0, Finding::Fail(Reason::Unhealthy));
+}
+
+#[test]
+fn silence_is_a_timeout_and_no_route_is_unreachable() {
+    in_namespace(black_hole, || {
+        let (finding, trace) = attempt(json!({"address": "192.0.2.7:862", "packets": 2, "mtu": 1500}), Span::ZERO, AMPLE);
+        assert_eq!((finding, exchange(&trace).sent), (Finding::Fail(Reason::Timeout), 2));
+        let (finding, trace) = attempt(json!({"address": "198.51.100.1:862"}), Span::ZERO, LONG);
+        assert_eq!((finding, trace.facts.exchange), (Finding::Fail(Reason::Unreachable), None));
+    });
+}

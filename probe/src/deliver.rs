@@ -249,7 +249,9 @@ impl Delivery {
         let sent: Instant = now();
         match sink.deliver(&records).await {
             Ok(acknowledged) => {
-                acknowledged.appended_at.iter().for_each(|at| clock.compare(sent, now(), *at));
+                if let Some(appended_at) = acknowledged.appended_at {
+                    clock.compare(sent, now(), appended_at);
+                }
                 let (left, delivered) = match acknowledged.left {
                     None => (Vec::new(), batch),
                     Some(left) => {

@@ -19,7 +19,7 @@ use crate::icmp::{self, Pinger};
 use crate::limits::SHORTEST_PERIOD;
 use crate::net::{self, Net, Source};
 use crate::resolve::Resolver;
-use crate::sink::Sink;
+use crate::sink::{Acknowledged, Sink};
 use crate::spool::{Spool, SpoolError};
 use crate::stamp::Prefix;
 use crate::stamp::reflector::Reflectors;
@@ -191,7 +191,8 @@ impl Probe {
         let Some((sink, clock)) = greeting else { return };
         let sent = now();
         match tokio::time::timeout(GREETING, sink.deliver(&[])).await {
-            Ok(Ok(acknowledged)) => acknowledged.appended_at.iter().for_each(|at| clock.compare(sent, now(), *at)),
+            Ok(Ok(Acknowledged { appended_at: Some(appended_at), .. })) => clock.compare(sent, now(), appended_at),
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the log does not say its time"),
             Err(_) => tracing::warn!("the log does not say its time at once"),
         }

@@ -216,10 +216,10 @@ impl Cluster {
     /// # Panics
     /// If one does not.
     pub fn wait_until_all(&self, state: &str) {
-        for (aggregator, group) in
-            self.aggregators.iter().flatten().flat_map(|aggregator| self.groups.iter().map(move |group| (aggregator, group)))
-        {
-            wait_for(state, || is_all_of(aggregator, group, state).then_some(()));
+        for aggregator in self.aggregators.iter().flatten() {
+            for group in &self.groups {
+                wait_for(state, || is_all_of(aggregator, group, state).then_some(()));
+            }
         }
     }
 
@@ -308,10 +308,11 @@ impl Cluster {
         assert_eq!(stored, derived, "the store has other versions than an uninterrupted fold");
         let catalogue = std::fs::read_to_string(self.dir.path().join("c.toml")).unwrap();
         let (catalogue, _) = Catalogue::read(&catalogue, Strictness::Live).unwrap();
+        let has = |catalogue: &Catalogue, key: &str| catalogue.services.iter().any(|service| service.id.as_str() == key);
+        let mut told = read_topic(&self.kafka.bootstrap(), "vigie.windows.v1", 0);
+        assert!(told.iter().all(|message| has(&catalogue, &message.key)), "windows of a service that there is not");
         let catalogue = catalogue.of_group(group);
-        let services: Vec<&str> = catalogue.services.iter().map(|service| service.id.as_str()).collect();
-        let told = read_topic(&self.kafka.bootstrap(), "vigie.windows.v1", 0);
-        let told: Vec<Told> = told.into_iter().filter(|message| services.contains(&message.key.as_str())).collect();
+        told.retain(|message| has(&catalogue, &message.key));
         for deployment in DEPLOYMENTS {
             let mut versions: BTreeMap<(u64, String), Vec<u8>> = BTreeMap::new();
             for message in told.iter().filter(|message| message.deployment == deployment) {
@@ -369,14 +370,18 @@ impl Cluster {
     }
 }
 
-/// Whether an aggregator shows all services in this state.
+/// Whether an aggregator shows all services of its first group in this state.
 pub fn is_all(aggregator: &Program, state: &str) -> bool {
-    is_all_of(aggregator, "main", state)
+    is_all_at(aggregator, "/api/v1/services", state)
 }
 
 /// Whether an aggregator shows all services of a group in this state.
 pub fn is_all_of(aggregator: &Program, group: &str, state: &str) -> bool {
-    let (status, body) = aggregator.get(&format!("/groups/{group}/api/v1/services"));
+    is_all_at(aggregator, &format!("/groups/{group}/api/v1/services"), state)
+}
+
+fn is_all_at(aggregator: &Program, path: &str, state: &str) -> bool {
+    let (status, body) = aggregator.get(path);
     let answer: Value = serde_json::from_str(&body).unwrap_or_default();
     let services = answer["services"].as_array().cloned().unwrap_or_default();
     status == 200 && !services.is_empty() && services.iter().all(|service| service["state"] == state)

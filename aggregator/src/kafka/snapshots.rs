@@ -104,7 +104,10 @@ impl Snapshots for KafkaSnapshots {
         let mut indices: Vec<(&str, Index)> = Vec::new();
         for (key, bytes) in &records {
             let Some((deployment, of)) = key.split_once('/') else { continue };
-            let Some(index) = (of == group).then(|| postcard::from_bytes::<Index>(bytes).ok()).flatten() else { continue };
+            let Ok(index) = postcard::from_bytes::<Index>(bytes) else { continue };
+            if of != group {
+                continue;
+            }
             let (revision, epoch) = (index.semantics_revision, index.log_epoch);
             if (revision, epoch) == (SEMANTICS_REVISION, log_epoch) {
                 indices.push((deployment, index));

@@ -26,6 +26,9 @@ const CONVALESCENCE: Duration = Duration::from_secs(5);
 /// A record that says nothing but when it was appended (SPEC §1).
 const TICK: &[u8] = br#"{"v":1,"type":"tick"}"#;
 
+/// By partition, places in a batch.
+type Shares = BTreeMap<i32, Vec<usize>>;
+
 /// The evidence topic.
 pub struct KafkaSink {
     settings: Settings,
@@ -79,60 +82,47 @@ impl KafkaSink {
 
     /// Every partition takes its own: one that is sick keeps nobody else waiting.
     async fn send(&self, batch: &[Bytes]) -> Result<Acknowledged, SinkError> {
-        let mut shares: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
+        let (asked, passed_over): (Shares, Shares) = self.shares(batch).into_iter().partition(|(partition, _)| !self.is_sick(*partition));
+        let mut answers = self.ask(&asked, batch).await;
+        let newest = answers.values().filter_map(|answer| answer.as_ref().ok().copied()).max();
+        let (taken, refused): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            asked.into_iter().partition(|(partition, _)| matches!(answers.get(partition), Some(Ok(_))));
+        let why = refused.keys().find_map(|partition| answers.remove(partition)?.err());
+        let why = why.unwrap_or_else(|| SinkError::Unavailable("a partition does not answer".to_owned()));
+        if taken.is_empty() && !refused.is_empty() {
+            return Err(why);
+        }
+        refused.keys().for_each(|partition| self.note_sick(*partition));
+        // A record that goes to several partitions is left if one of them has not taken it.
+        let left: BTreeSet<usize> = refused.into_values().chain(passed_over.into_values()).flatten().collect();
+        let left = (!left.is_empty()).then(|| Left { places: left.into_iter().collect(), why });
+        Ok(Acknowledged { appended_at: newest, left })
+    }
+
+    /// Which records of the batch go to which partition; an empty one only asks the first.
+    fn shares(&self, batch: &[Bytes]) -> Shares {
+        let mut shares = Shares::new();
         for (place, record) in batch.iter().enumerate() {
             self.partitions(record).into_iter().for_each(|partition| shares.entry(partition).or_default().push(place));
         }
         if batch.is_empty() {
             shares.insert(0, Vec::new());
         }
-        let mut left: BTreeSet<usize> = BTreeSet::new();
-        shares.retain(|partition, places| {
-            let is_passed_over = self.is_sick(*partition);
-            if is_passed_over {
-                left.extend(places.iter());
-            }
-            !is_passed_over
-        });
-        let mut newest = None;
-        let mut why = SinkError::Unavailable("a partition is sick: it is tried again in a moment".to_owned());
-        let (mut waiting, mut failed): (BTreeSet<i32>, Vec<i32>) = (shares.keys().copied().collect(), Vec::new());
+        shares
+    }
+
+    /// What the partitions answer, those that do in time.
+    async fn ask(&self, shares: &Shares, batch: &[Bytes]) -> BTreeMap<i32, Result<Time, SinkError>> {
         let mut sending: FuturesUnordered<_> = shares.iter().map(|(partition, places)| self.send_to(*partition, places, batch)).collect();
-        let mut patience = None;
-        loop {
-            let until = patience.unwrap_or_else(|| now() + PATIENCE);
-            match tokio::time::timeout_at(until.into(), sending.next()).await {
-                Ok(Some((partition, sent))) => {
-                    waiting.remove(&partition);
-                    match sent {
-                        Ok(appended_at) => {
-                            newest = newest.max(Some(appended_at));
-                            patience = patience.or(Some(now() + STRAGGLE));
-                        }
-                        Err(error) => {
-                            failed.push(partition);
-                            why = error;
-                        }
-                    }
-                }
-                Ok(None) => break,
-                Err(_) => {
-                    why = SinkError::Unavailable("a partition does not answer, though others do".to_owned());
-                    break;
-                }
+        let mut answers = BTreeMap::new();
+        let mut until = now() + PATIENCE;
+        while let Ok(Some((partition, answer))) = tokio::time::timeout_at(until.into(), sending.next()).await {
+            if answer.is_ok() {
+                until = until.min(now() + STRAGGLE);
             }
+            answers.insert(partition, answer);
         }
-        drop(sending);
-        failed.extend(waiting);
-        if newest.is_none() && !failed.is_empty() {
-            return Err(why);
-        }
-        for partition in failed {
-            self.note_sick(partition);
-            left.extend(&shares[&partition]);
-        }
-        let left = (!left.is_empty()).then(|| Left { places: left.into_iter().collect(), why });
-        Ok(Acknowledged { appended_at: newest, left })
+        answers
     }
 
     /// Appends a partition's share; when that was.

@@ -57,6 +57,10 @@ pub enum Reason {
     Credential,
     /// void: our source address was refused.
     Address,
+    /// void: the request was ours to get right, or asks for what is not there for us (400, 404, our clock in a signature).
+    Request,
+    /// void: nothing is promised of the target now: a schedule that is switched off, a run that was skipped, a guest that its owner stopped.
+    Inapplicable,
     /// void: the check was cancelled, by a reload or a stop.
     Cancelled,
     /// void: the probe's own resolver failed.

@@ -24,8 +24,8 @@
 //! | 403 `AccessDenied`: not in the bucket's list of addresses, or no right | void address | transfer |
 //! | 401, any other 403, `InvalidAccessKeyId`, `SignatureDoesNotMatch`, `AuthorizationHeaderMalformed` | void credential | transfer |
 //! | `RequestTimeTooSkewed` | void clock | transfer |
-//! | 404 without a PUT of ours before it: `get`, or no such bucket; `get`: not 1 KiB | void internal | transfer |
-//! | any other 4xx (`XAmzContentSHA256Mismatch` …), `PermanentRedirect`: we ask wrongly | void internal | transfer |
+//! | 404 without a PUT of ours before it: `get`, or no such bucket; `get`: not 1 KiB | void request | transfer |
+//! | any other 4xx (`XAmzContentSHA256Mismatch` …), `PermanentRedirect`: we ask wrongly | void request | transfer |
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -245,7 +245,7 @@ impl S3 {
         kept.set(Some(line));
         reply.judge_status(false)?;
         // Another object than the one that the line is about.
-        if reply.body.len() == OBJECT_BYTES { Ok(()) } else { Err(Finding::Void(Reason::Internal)) }
+        if reply.body.len() == OBJECT_BYTES { Ok(()) } else { Err(Finding::Void(Reason::Request)) }
     }
 
     /// The answer over a connection of an earlier slot; nothing if the server has closed it, or does while it is asked: that is its right,
@@ -428,7 +428,7 @@ impl Reply {
                 Finding::Void(Reason::Credential)
             }
             (404, _) if is_ours => Finding::Fail(Reason::Missing),
-            (400..=499, _) | (_, "PermanentRedirect") => Finding::Void(Reason::Internal),
+            (400..=499, _) | (_, "PermanentRedirect") => Finding::Void(Reason::Request),
             _ => Finding::Fail(Reason::Status),
         })
     }

@@ -242,9 +242,9 @@ async fn our_keys_our_clock_and_the_object_we_were_told_of_are_ours() {
     let fast = Bench { ahead: Span::HOUR, ..Bench::rotating(server) };
     assert_eq!(fast.first().await, Finding::Void(Reason::Clock));
     let no_object = Bench::getting(server);
-    assert_eq!(no_object.first().await, Finding::Void(Reason::Internal));
+    assert_eq!(no_object.first().await, Finding::Void(Reason::Request));
     std::fs::write(root.path().join("canary/known"), "not 1 KiB").unwrap();
-    assert_eq!(no_object.first().await, Finding::Void(Reason::Internal));
+    assert_eq!(no_object.first().await, Finding::Void(Reason::Request));
     std::fs::write(root.path().join("canary/known"), [7; OBJECT_BYTES]).unwrap();
     assert_eq!(no_object.first().await, Finding::Ok);
 }
@@ -253,7 +253,7 @@ async fn our_keys_our_clock_and_the_object_we_were_told_of_are_ours() {
 async fn statuses_and_codes_end_where_the_table_says() {
     let (status, throttled) = (Finding::Fail(Reason::Status), Finding::Void(Reason::Throttled));
     let (address, credential) = (Finding::Void(Reason::Address), Finding::Void(Reason::Credential));
-    let (clock, internal) = (Finding::Void(Reason::Clock), Finding::Void(Reason::Internal));
+    let (clock, request) = (Finding::Void(Reason::Clock), Finding::Void(Reason::Request));
     let table = [
         (error("500 Internal Server Error", "InternalError"), status),
         (error("503 Service Unavailable", "ServiceUnavailable"), status),
@@ -271,9 +271,9 @@ async fn statuses_and_codes_end_where_the_table_says() {
         (answer("403 Forbidden", ""), credential),
         (answer("401 Unauthorized", ""), credential),
         (error("403 Forbidden", "RequestTimeTooSkewed"), clock),
-        (error("400 Bad Request", "XAmzContentSHA256Mismatch"), internal),
-        (error("404 Not Found", "NoSuchBucket"), internal),
-        (error("301 Moved Permanently", "PermanentRedirect"), internal),
+        (error("400 Bad Request", "XAmzContentSHA256Mismatch"), request),
+        (error("404 Not Found", "NoSuchBucket"), request),
+        (error("301 Moved Permanently", "PermanentRedirect"), request),
         ("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nfewer".to_owned(), Finding::Fail(Reason::Reset)),
         (String::new(), Finding::Fail(Reason::Reset)),
         ("SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned(), Finding::Fail(Reason::Protocol)),

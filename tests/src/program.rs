@@ -24,7 +24,7 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--locked", "--package", "vigie", "--features", "kafka-tls"])
+            .args(["build", "--quiet", "--locked", "--package", "vigie", "--features", "kafka-tls,s3"])
             // As the test itself was built: a benchmark's program is no debug build.
             .args(if cfg!(debug_assertions) { &[][..] } else { &["--release"] })
             .current_dir(root)

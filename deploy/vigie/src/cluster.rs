@@ -20,7 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use vigie_aggregator::api::Api;
-use vigie_aggregator::archive::{Archive, Archived};
+use vigie_aggregator::archive::{Archive, Archived, Shelf};
 use vigie_aggregator::archivist::Archivist;
 use vigie_aggregator::clickhouse::{self, ClickHouseStore};
 use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings as EngineSettings};
@@ -36,7 +36,7 @@ use crate::place::{GroupLog, Log, Opened};
 use crate::shell::{self, Failure, Serving};
 
 /// What to do when neither log nor snapshot has the beginning.
-const MEND: &str = "give --archive the directory in which the log is archived";
+const MEND: &str = "give --archive the place where the log is archived";
 /// Who reads only, and keeps no snapshots.
 const READER: &str = "";
 /// A pause between attempts at what does not answer.
@@ -156,7 +156,7 @@ pub(crate) async fn run(args: &Args, (kafka, store): (&Path, &Path), serving: &S
             settings,
             producer,
             membership,
-            archive: region.archive.clone(),
+            archive: region.archive.as_deref().map(Shelf::open).transpose()?,
             shown: Arc::clone(&shown),
             notice: region.notice(),
             stop: stop.clone(),
@@ -211,7 +211,7 @@ struct Cluster {
     settings: Settings,
     producer: Arc<Producer>,
     membership: Arc<Membership>,
-    archive: Option<PathBuf>,
+    archive: Option<Shelf>,
     snapshots: KafkaSnapshots,
     store: Outbox<ClickHouseStore>,
     shown: Arc<Shown>,
@@ -277,7 +277,7 @@ impl Cluster {
         };
         let _hold = self.membership.hold(partition);
         let log = Arc::new(KafkaLog::open(&self.settings, partition, Arc::clone(&self.producer), Some(Arc::clone(&self.membership)))?);
-        let archive = self.archive.as_ref().map(|dir| Archive::new(dir, &group, self.settings.log_epoch));
+        let archive = self.archive.as_ref().map(|shelf| Archive::new(shelf, &group, self.settings.log_epoch));
         let whole = Archived::new(Arc::clone(&log), archive.clone());
         let new = || engine(&self.settings, &group);
         let region = Region::new(group.clone(), new());

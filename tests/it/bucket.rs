@@ -10,7 +10,7 @@ use vigie_aggregator::archive::{Archive, Shelf, segments};
 use vigie_aggregator::port::Logged;
 use vigie_contract::Time;
 use vigie_counterparts::object_store::{ACCESS_KEY, Identity, ObjectStore, SECRET_KEY};
-use vigie_tests::cluster::{Cluster, DEPLOYMENTS, is_all};
+use vigie_tests::cluster::{Cluster, DEPLOYMENTS};
 use vigie_tests::kafka::Kafka;
 use vigie_tests::program::{vigie, wait_for};
 
@@ -67,7 +67,7 @@ fn a_region_is_folded_again_from_a_bucket_and_what_is_left_of_the_log() {
     assert!(cluster.aggregators[0].take().unwrap().stop().success());
     cluster.start_aggregator(0);
     wait_for("a failure", || (cluster.aggregator(0).metric("vigie_archive_failures_total{group=\"main\"") > 0.0).then_some(()));
-    assert!(is_all(cluster.aggregator(0), "up"));
+    cluster.wait_until_all("up");
     let store = ObjectStore::start(root.path(), port, Some(identity)).unwrap();
     wait_for("the bucket", || (archived(&cluster, 0) > archived(&cluster, 1)).then_some(()));
 

@@ -157,7 +157,7 @@ impl Way {
         match self {
             Self::Aggregator(_) => String::new(),
             #[cfg(feature = "kafka")]
-            Self::Kafka(sink) => crate::cluster::kafka_metrics(&[("producer", sink.trouble())]),
+            Self::Kafka(sink) => crate::shown::kafka_metrics(&[("producer", sink.trouble())]),
         }
     }
 }

@@ -121,7 +121,14 @@ impl Disk {
         self.shared.lock().files.values().map(|(name, _)| name.clone()).collect()
     }
 
-    /// The content of its files, whom anybody may change while nobody looks.
+    /// Puts a file there that no process of this machine has had open.
+    pub fn put(&self, name: &str, content: &[u8]) {
+        let mut state = self.shared.lock();
+        let number = state.next_number();
+        state.files.insert(number, (name.into(), content.to_vec()));
+    }
+
+    /// The content of its files, which anybody may change while nobody looks.
     pub fn tamper(&self, mut change: impl FnMut(&mut Vec<u8>)) {
         self.shared.lock().files.values_mut().for_each(|(_, content)| change(content));
     }
@@ -189,9 +196,14 @@ impl State {
 
     fn create(&mut self, name: &OsStr) -> Result<FileAttr, Errno> {
         self.refuse_writing()?;
+        let number = self.next_number();
+        self.files.insert(number, (name.to_owned(), Vec::new()));
+        self.attributes(number)
+    }
+
+    fn next_number(&mut self) -> u64 {
         self.last_number = self.last_number.max(INodeNo::ROOT.0) + 1;
-        self.files.insert(self.last_number, (name.to_owned(), Vec::new()));
-        self.attributes(self.last_number)
+        self.last_number
     }
 
     fn write(&mut self, number: u64, offset: u64, data: &[u8]) -> Result<(), Errno> {

@@ -141,7 +141,8 @@ async fn a_program_that_does_not_begin_is_no_failure_and_never_runs() {
     let (dir, note) = (tempfile::tempdir().unwrap(), Note::new());
     let Some(disk) = Disk::mount(&dir.path().join("disk")) else { return };
     let program = disk.path().join("plugin");
-    std::fs::write(&program, format!("#!/bin/sh\necho $$ >> {}\n", note.path())).unwrap();
+    // A process that another test starts may hold for a moment what is open for writing here, and then nobody can run it (ETXTBSY).
+    disk.put("plugin", format!("#!/bin/sh\necho $$ >> {}\n", note.path()).as_bytes());
     let bench = Bench::new("plugin", &json!({"kind": "exec", "command": [program]}));
     assert_eq!((bench.first().await, note.processes().len()), (Finding::Ok, 1));
     disk.break_down(Fault::Hang(Operation::Open));

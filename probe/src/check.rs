@@ -3,17 +3,21 @@
 //! A check says what it found; it decides neither about a retry nor about an outage. What is not the target's doing is
 //! [`Finding::Void`] with its reason, never a failure (SPEC §1).
 
+#[cfg(test)]
+mod bench;
 mod dns;
+mod exec;
 mod http;
 mod icmp;
 mod network;
 mod s3;
+mod storage;
 mod tcp;
 mod tls;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use vigie_contract::{Reason, Span, Time};
@@ -31,6 +35,9 @@ pub(crate) enum Finding {
     Void(Reason),
 }
 
+/// See [`Attempt::last_moment`].
+const LAST_WORDS: Duration = Duration::from_millis(10);
+
 /// What a check borrows for one attempt.
 pub(crate) struct Attempt<'a> {
     pub(crate) net: &'a Net,
@@ -47,6 +54,15 @@ pub(crate) struct Attempt<'a> {
     pub(crate) deadline: Instant,
     /// How far the wall clock may be off the log's; zero while nothing is known.
     pub(crate) clock_error: Span,
+}
+
+impl Attempt<'_> {
+    /// Shortly before an attempt that `began` then is given up from outside, which makes it a timeout: so long a check waits that can say
+    /// itself what it waited for.
+    pub(crate) fn last_moment(&self, began: Instant) -> Instant {
+        let lead = LAST_WORDS.min(self.deadline.saturating_duration_since(began) / 10);
+        self.deadline.checked_sub(lead).unwrap_or(self.deadline)
+    }
 }
 
 pub(crate) type Answer<'a> = Pin<Box<dyn Future<Output = Finding> + 'a>>;
@@ -70,6 +86,8 @@ pub(crate) enum Kind {
     Dns,
     S3,
     Network,
+    Exec,
+    Storage,
 }
 
 /// A part of an attempt, by the blackbox exporter's names.
@@ -83,11 +101,27 @@ pub(crate) enum Phase {
     Processing,
     Transfer,
     Rtt,
+    Open,
+    Write,
+    Sync,
+    Read,
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Resolve, Self::Setup, Self::Connect, Self::Tls, Self::Request, Self::Processing, Self::Transfer, Self::Rtt];
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Resolve,
+        Self::Setup,
+        Self::Connect,
+        Self::Tls,
+        Self::Request,
+        Self::Processing,
+        Self::Transfer,
+        Self::Rtt,
+        Self::Open,
+        Self::Write,
+        Self::Sync,
+        Self::Read,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -99,6 +133,10 @@ impl Phase {
             Self::Processing => "processing",
             Self::Transfer => "transfer",
             Self::Rtt => "rtt",
+            Self::Open => "open",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Read => "read",
         }
     }
 }
@@ -129,6 +167,7 @@ pub(crate) struct Facts {
     pub(crate) answer_records: Option<usize>,
     /// What STAMP packets measured.
     pub(crate) exchange: Option<Exchange>,
+    pub(crate) plugin_exit_code: Option<i32>,
 }
 
 impl Trace {
@@ -138,7 +177,11 @@ impl Trace {
 
     /// The running phase ends and this one begins.
     pub(crate) fn begin(&mut self, phase: Phase) {
-        let at = now();
+        self.begin_at(phase, now());
+    }
+
+    /// The running phase has ended at `at`, and this one has begun.
+    pub(crate) fn begin_at(&mut self, phase: Phase, at: Instant) {
         self.close(at);
         self.running = Some((phase, at));
     }
@@ -173,6 +216,8 @@ enum Block {
     Dns(dns::Block),
     S3(s3::Block),
     Network(network::Block),
+    Exec(exec::Block),
+    Storage(storage::Block),
 }
 
 /// Why a check cannot be made from what the catalogue says.
@@ -190,7 +235,7 @@ pub enum CheckError {
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
-    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network"];
+    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "exec", "storage"];
     match check.get("kind").and_then(serde_json::Value::as_str) {
         None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
         Some(kind) if !kinds.contains(&kind) => {
@@ -218,6 +263,8 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Dns(block) => Box::new(block.build()?),
         Block::S3(block) => Box::new(block.build(net)?),
         Block::Network(block) => Box::new(block.build()?),
+        Block::Exec(block) => Box::new(block.build()?),
+        Block::Storage(block) => Box::new(block.build()),
     })
 }
 
@@ -231,6 +278,8 @@ impl Block {
             Self::Dns(block) => block.validate(),
             Self::S3(block) => block.validate(),
             Self::Network(block) => block.validate(),
+            Self::Exec(block) => block.validate(),
+            Self::Storage(block) => block.validate(),
         }
     }
 }
@@ -263,7 +312,7 @@ mod tests {
         let mut trace = Trace::new(now());
         trace.begin(Phase::Resolve);
         trace.begin(Phase::Connect);
-        trace.close(now() + std::time::Duration::from_millis(5));
+        trace.close(now() + Duration::from_millis(5));
         let phases: Vec<_> = trace.phases().collect();
         assert_eq!(phases.iter().map(|(phase, _)| phase.as_str()).collect::<Vec<_>>(), ["resolve", "connect"]);
         assert!(phases[1].1 >= Span::from_us(5_000));

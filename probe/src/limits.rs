@@ -8,3 +8,7 @@ pub(crate) const MOST_BODY_BYTES: usize = 1 << 20;
 pub(crate) const SHORTEST_PERIOD: Span = Span::from_secs(1);
 /// The second attempt begins at least this long after the first (SPEC §1).
 pub(crate) const RETRY_AFTER: Span = Span::from_us(1_100_000);
+/// So many plugins run at a time in one process.
+pub(crate) const MOST_PLUGINS: usize = 128;
+/// So many plugins of one target: the one of each attempt.
+pub(crate) const MOST_PLUGINS_OF_TARGET: usize = 2;

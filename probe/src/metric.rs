@@ -39,7 +39,8 @@ metrics! {
     DNS_ANSWERS = Gauge "probe_dns_answer_rrs" TARGET, "Records in the last DNS answer.";
     LOOKUP = Gauge "probe_dns_lookup_time_seconds" TARGET, "How long the probe's own resolver took for the last attempt.";
     IP_PROTOCOL = Gauge "probe_ip_protocol" TARGET, "4 or 6: how the last attempt went.";
-    TCP_DURATION = Gauge "vigie_probe_phase_duration_seconds" PHASE, "Length of each phase of the last TCP or TLS attempt.";
+    TCP_DURATION = Gauge "vigie_probe_phase_duration_seconds" PHASE, "Length of each phase of the last attempt of kind TCP, TLS, exec or storage.";
+    PLUGIN_EXIT = Gauge "vigie_probe_plugin_exit_code" TARGET, "Exit code of the last plugin that could tell: 0 OK, 1 warning, 2 critical.";
 
     NETWORK_DURATION = Gauge "vigie_probe_network_duration_seconds" PHASE,
         "Length of each phase of the last network attempt: rtt is the median round trip without the reflector's time.";
@@ -171,7 +172,7 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
         Kind::Http | Kind::S3 => &HTTP_DURATION,
         Kind::Icmp => &ICMP_DURATION,
         Kind::Dns => &DNS_DURATION,
-        Kind::Tcp | Kind::Tls => &TCP_DURATION,
+        Kind::Tcp | Kind::Tls | Kind::Exec | Kind::Storage => &TCP_DURATION,
         Kind::Network => &NETWORK_DURATION,
     };
     for (phase, length) in &last.phases {
@@ -188,6 +189,7 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
         (&HOP_LIMIT, facts.hop_limit.map(f64::from)),
         (&DNS_ANSWERS, facts.answer_records.map(|records| records as f64)),
         (&IP_PROTOCOL, facts.ip_protocol.map(f64::from)),
+        (&PLUGIN_EXIT, facts.plugin_exit_code.map(f64::from)),
     ];
     for (metric, value) in values {
         if let Some(value) = value {

@@ -3,6 +3,7 @@
 //! A check says what it found; it decides neither about a retry nor about an outage. What is not the target's doing is
 //! [`Finding::Void`] with its reason, never a failure (SPEC §1).
 
+mod compute;
 mod dns;
 mod http;
 mod icmp;
@@ -22,6 +23,7 @@ use crate::clock::{now, span};
 use crate::net::Net;
 use crate::secret::SecretError;
 use crate::stamp::Exchange;
+use crate::vitals::Vitals;
 
 /// The answer of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,7 @@ pub(crate) enum Kind {
     Dns,
     S3,
     Network,
+    Compute,
 }
 
 /// A part of an attempt, by the blackbox exporter's names.
@@ -129,6 +132,8 @@ pub(crate) struct Facts {
     pub(crate) answer_records: Option<usize>,
     /// What STAMP packets measured.
     pub(crate) exchange: Option<Exchange>,
+    /// What a canary VM told of itself.
+    pub(crate) vitals: Option<Vitals>,
 }
 
 impl Trace {
@@ -173,6 +178,7 @@ enum Block {
     Dns(dns::Block),
     S3(s3::Block),
     Network(network::Block),
+    Compute(compute::Block),
 }
 
 /// Why a check cannot be made from what the catalogue says.
@@ -190,7 +196,7 @@ pub enum CheckError {
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
-    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network"];
+    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "compute"];
     match check.get("kind").and_then(serde_json::Value::as_str) {
         None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
         Some(kind) if !kinds.contains(&kind) => {
@@ -218,6 +224,7 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Dns(block) => Box::new(block.build()?),
         Block::S3(block) => Box::new(block.build(net)?),
         Block::Network(block) => Box::new(block.build()?),
+        Block::Compute(block) => Box::new(block.build()?),
     })
 }
 
@@ -231,6 +238,7 @@ impl Block {
             Self::Dns(block) => block.validate(),
             Self::S3(block) => block.validate(),
             Self::Network(block) => block.validate(),
+            Self::Compute(block) => block.validate(),
         }
     }
 }
@@ -255,6 +263,11 @@ mod tests {
         assert!(error(json!({"kind": "network", "address": "a:862", "most_lost": 5})).contains("`most_lost`"));
         assert!(error(json!({"kind": "network", "address": "a:862", "mtu": 100})).contains("`mtu`"));
         validate(&json!({"kind": "network", "address": "a:862", "packets": 3, "most_lost": 2, "mtu": 1500})).unwrap();
+        assert!(error(json!({"kind": "compute", "address": "a:862"})).contains("`path`"));
+        assert!(error(json!({"kind": "compute", "path": "peer"})).contains("`address`"));
+        assert!(error(json!({"kind": "compute", "path": "peer", "address": "a:862", "colour": 1})).contains("colour"));
+        assert!(error(json!({"kind": "compute", "path": "self", "address": "a:862"})).contains("address"));
+        validate(&json!({"kind": "compute", "path": "self"})).unwrap();
         validate(&json!({"kind": "icmp", "address": "192.0.2.1", "outside": true})).unwrap();
     }
 

@@ -28,6 +28,7 @@ mod spool;
 mod stamp;
 mod station;
 mod stats;
+mod vitals;
 
 pub use check::{CheckError, validate};
 pub use net::Source;

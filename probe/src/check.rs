@@ -19,6 +19,7 @@ use std::time::Instant;
 use serde::Deserialize;
 use vigie_contract::{Reason, Span, Time};
 
+use crate::ceiling::Exceeded;
 use crate::clock::{now, span};
 use crate::net::Net;
 use crate::secret::SecretError;
@@ -193,6 +194,9 @@ pub enum CheckError {
     /// A secret that it names cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// It asks too much of its host, with others.
+    #[error(transparent)]
+    Ceiling(#[from] Exceeded),
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {

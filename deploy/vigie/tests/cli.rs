@@ -97,7 +97,7 @@ fn check_refuses_what_would_hammer_a_host() {
         + &format!("[[service]]\nid = \"s\"\nindicator = \"I\"\nneeds = {{ all = {ids:?} }}\nsince = 2026-01-01T00:00:00Z\n");
     for id in &ids {
         let _ = write!(text, "[[target]]\nid = \"{id}\"\nvantages = [\"v\"]\nperiod = \"1250ms\"\ntimeout = \"50ms\"\n");
-        let _ = write!(text, "check = {{ kind = \"http\", url = \"https://api.example/{id}\", outside = true }}\n");
+        let _ = writeln!(text, "check = {{ kind = \"http\", url = \"https://api.example/{id}\", outside = true }}");
     }
     let path = written(&dir, "c.toml", text);
     let expected =

@@ -17,9 +17,9 @@
 //! | no descriptors, no ports, a local filter | void | descriptors, internal | rtt |
 //!
 //! Slow is not down: the contract counts no degradation, so a starved VM is told by its metrics only. A VM that is paused answers nobody,
-//! which fails; afterwards its metrics tell how long it did not live. That a restart by high availability takes long is seen by the slots
-//! that fail meanwhile; one that fits between two slots fails the slot that sees it. The engine dates that one from the last answer before
-//! it to the first slot after it: at most two periods, where the restart took less than one.
+//! which fails; afterwards its metrics tell how long it did not live. A restart by high availability is down time: the slots of its length
+//! fail. One that fits between two slots fails the slot that sees it, and so counts one period: from that slot of the first vantage to its
+//! next.
 //!
 //! `path = "self"`: the agent in the VM says that it lives, as a vantage of its own. Each slot that it measures is `ok`, which holds for
 //! its stamp however late the log gets it; it never fails, and a slot that it was too late for is `void` like any (`starved`, `suspended`).
@@ -77,7 +77,7 @@
 //! | only the mesh is cut | DOWN | UP | UP | UP | UP |
 //! | mesh and outside are cut, nothing else | DOWN | UP | DOWN | DOWN, wrongly: for people to exclude by the beats | UP |
 //! | the guest crashes, its host runs | DOWN | UP | UP | UP | UNKNOWN |
-//! | the same, and the API is dead | DOWN | UNKNOWN | UP | UNKNOWN | UNKNOWN |
+//! | the same, and the API is dead | DOWN | UNKNOWN, when its last word has ended | UP | UNKNOWN | UNKNOWN |
 //! | the VM alone is paused for 20 s | DOWN | UP | UP | UP; its metrics tell the pause | UNKNOWN |
 //! | the host is paused or starved beyond its timeout | DOWN | UP | DOWN | DOWN | UNKNOWN or UP |
 //! | the VM is starved, but answers | UP | UP | UP | UP | UP |

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tokio::runtime::Runtime;
 use vigie_contract::Span;
+use vigie_contract::catalogue::{Catalogue, Strictness};
 use vigie_counterparts::agent::{Agent, Guest, Manner};
 
 use super::*;
@@ -174,6 +175,18 @@ fn a_restart_that_the_second_attempt_sees_fails_the_slot_though_the_first_got_no
     agent.set_manner(Manner::Right);
     assert_eq!(asker.attempt(true, LONG).0, RESTARTED);
     assert_eq!(asker.slot(LONG), OK);
+}
+
+#[test]
+fn the_catalogue_in_the_documentation_can_be_read() {
+    let (_, text) = include_str!("../compute.rs").split_once("//! ```toml\n").unwrap();
+    let lines = text.split_once("//! ```\n").unwrap().0.lines().map(|line| line.trim_start_matches("//!").trim_start());
+    let indicator = ["[[indicator]]", "id = \"IC-INFRA_SNC-01\"", "objective = \"99.99\""];
+    let text = indicator.into_iter().chain(lines).collect::<Vec<_>>().join("\n");
+    let (catalogue, _) = Catalogue::read(&text, Strictness::Replay).unwrap();
+    let plans: Vec<_> = catalogue.targets.iter().flat_map(|target| target.plan.all()).collect();
+    plans.iter().for_each(|plan| crate::check::validate(plan.check.as_ref().unwrap()).unwrap());
+    assert_eq!(plans.iter().map(|plan| (plan.vantages.len(), plan.down_quorum)).collect::<Vec<_>>(), [(2, 2), (2, 2), (1, 1)]);
 }
 
 fn reflector(peer: &str) -> (Reflectors, SocketAddr, Arc<Counts>) {

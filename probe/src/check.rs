@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod bench;
+mod compute;
 mod dns;
 mod exec;
 mod http;
@@ -22,10 +23,12 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use vigie_contract::{Reason, Span, Time};
 
+use crate::ceiling::Exceeded;
 use crate::clock::{now, span};
 use crate::net::Net;
 use crate::secret::SecretError;
 use crate::stamp::Exchange;
+use crate::vitals::Vitals;
 
 /// The answer of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,7 @@ pub(crate) enum Kind {
     Network,
     Exec,
     Storage,
+    Compute,
 }
 
 /// A part of an attempt, by the blackbox exporter's names.
@@ -168,6 +172,8 @@ pub(crate) struct Facts {
     /// What STAMP packets measured.
     pub(crate) exchange: Option<Exchange>,
     pub(crate) plugin_exit_code: Option<i32>,
+    /// What a canary VM told of itself.
+    pub(crate) vitals: Option<Vitals>,
 }
 
 impl Trace {
@@ -218,6 +224,7 @@ enum Block {
     Network(network::Block),
     Exec(exec::Block),
     Storage(storage::Block),
+    Compute(compute::Block),
 }
 
 /// Why a check cannot be made from what the catalogue says.
@@ -232,10 +239,13 @@ pub enum CheckError {
     /// A secret that it names cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// It asks too much of its host, with others.
+    #[error(transparent)]
+    Ceiling(#[from] Exceeded),
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
-    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "exec", "storage"];
+    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "exec", "storage", "compute"];
     match check.get("kind").and_then(serde_json::Value::as_str) {
         None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
         Some(kind) if !kinds.contains(&kind) => {
@@ -265,6 +275,7 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Network(block) => Box::new(block.build()?),
         Block::Exec(block) => Box::new(block.build()?),
         Block::Storage(block) => Box::new(block.build()),
+        Block::Compute(block) => Box::new(block.build()?),
     })
 }
 
@@ -280,6 +291,7 @@ impl Block {
             Self::Network(block) => block.validate(),
             Self::Exec(block) => block.validate(),
             Self::Storage(block) => block.validate(),
+            Self::Compute(block) => block.validate(),
         }
     }
 }
@@ -304,6 +316,11 @@ mod tests {
         assert!(error(json!({"kind": "network", "address": "a:862", "most_lost": 5})).contains("`most_lost`"));
         assert!(error(json!({"kind": "network", "address": "a:862", "mtu": 100})).contains("`mtu`"));
         validate(&json!({"kind": "network", "address": "a:862", "packets": 3, "most_lost": 2, "mtu": 1500})).unwrap();
+        assert!(error(json!({"kind": "compute", "address": "a:862"})).contains("`path`"));
+        assert!(error(json!({"kind": "compute", "path": "peer"})).contains("`address`"));
+        assert!(error(json!({"kind": "compute", "path": "peer", "address": "a:862", "colour": 1})).contains("colour"));
+        assert!(error(json!({"kind": "compute", "path": "self", "address": "a:862"})).contains("address"));
+        validate(&json!({"kind": "compute", "path": "self"})).unwrap();
         validate(&json!({"kind": "icmp", "address": "192.0.2.1", "outside": true})).unwrap();
     }
 

@@ -4,6 +4,7 @@
 //! go to a bounded spool on disk and from there to the evidence log. The probe never decides whether something is an outage.
 
 mod canary;
+mod ceiling;
 mod check;
 mod clock;
 mod deliver;
@@ -30,7 +31,9 @@ mod spool;
 mod stamp;
 mod station;
 mod stats;
+mod vitals;
 
+pub use ceiling::{Exceeded, exceeded};
 pub use check::{CheckError, validate};
 pub use net::Source;
 pub use probe::{AdoptError, Probe, ProbeView, Reflect, Settings, StartError};

@@ -1,2 +1,4 @@
 //! Test equipment that behaves like the provider's services, with a switch for every fault: what the checks are tested against, and what
 //! the demo measures. The probe knows nothing of it.
+
+pub mod openiaas;

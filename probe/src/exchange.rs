@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::response::Parts;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,7 +19,8 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use vigie_contract::Reason;
 
-use crate::check::{CheckError, Finding};
+use crate::check::{CheckError, Finding, Phase, Trace};
+use crate::limits::MOST_BODY_BYTES;
 use crate::net::{Host, Net, fault};
 
 /// Read at a time: most answers of canaries are shorter, and memory of this size is taken and given back cheaply.
@@ -75,12 +77,31 @@ impl Address {
     }
 }
 
+impl Server {
+    /// Phases resolve, connect and tls.
+    pub(crate) async fn open(&self, net: &Net, trace: &mut Trace) -> Result<Line, Finding> {
+        let stream = net.connect(&self.host, self.port, trace).await?;
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(stream),
+            Some((trust, name)) => Box::new(net.secure(stream, trust, name, trace).await?),
+        };
+        Ok(Box::new(Exchange::over(stream, self.tls.is_some()).await?))
+    }
+}
+
 /// No two requests are identical: the provider throttles doubles (contract, "Throttling").
 pub(crate) fn tell_apart<B>(request: &mut Request<B>, id: &str) {
     if let Ok(id) = HeaderValue::from_str(id) {
         request.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
     }
 }
+
+/// A connection to a server, with TLS or without.
+pub(crate) type Line = Box<Exchange<Box<dyn Stream>>>;
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// A connection for one request after the other.
 pub(crate) struct Exchange<S: AsyncRead + AsyncWrite> {
@@ -99,6 +120,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// Sends the request and waits for the head of its answer.
     pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Finding> {
         self.driver.drive(self.sender.send_request(request)).await.map_err(|error| http_fault(&error))
+    }
+
+    /// Sends the request and reads the whole answer, or as much of it as a probe ever reads. Phases processing and transfer.
+    pub(crate) async fn fetch(&mut self, request: Request<Full<Bytes>>, trace: &mut Trace) -> Result<(Parts, Vec<u8>), Finding> {
+        trace.begin(Phase::Processing);
+        let (head, body) = self.send(request).await?.into_parts();
+        trace.begin(Phase::Transfer);
+        trace.facts.http_status = Some(head.status.as_u16());
+        let body = self.drive(read(body)).await?;
+        trace.facts.content_bytes = Some(body.len() as u64);
+        Ok((head, body))
     }
 
     /// Does `work` that waits for the connection: reads an answer's body.
@@ -141,6 +173,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let polled = if self.says_goodbye { Pin::new(connection).poll(context) } else { connection.poll_without_shutdown(context) };
         polled.map(|_| self.connection = None)
     }
+}
+
+/// The body to its end, or to just beyond the ceiling.
+async fn read(mut incoming: Incoming) -> Result<Vec<u8>, Finding> {
+    let mut body = Vec::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| http_fault(&error))?;
+        body.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        if body.len() > MOST_BODY_BYTES {
+            break;
+        }
+    }
+    Ok(body)
 }
 
 /// What an error of the connection says about the target.

@@ -31,20 +31,17 @@ use std::cell::Cell;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite};
 use vigie_contract::Reason;
 
 use super::tcp::contains;
-use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
+use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Trace};
 use crate::clock::now;
-use crate::exchange::{Address, Exchange, Server, http_fault, tell_apart};
-use crate::limits::MOST_BODY_BYTES;
+use crate::exchange::{Address, Line, Server, tell_apart};
 use crate::net::{Host, Net};
 use crate::random;
 use crate::secret::SecretSource;
@@ -103,13 +100,6 @@ enum Duty {
         kept: Cell<Option<Line>>,
     },
 }
-
-/// A connection to the server, with TLS or without.
-type Line = Box<Exchange<Box<dyn Stream>>>;
-
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// Where the rotation stands.
 #[derive(Clone, Copy)]
@@ -221,7 +211,7 @@ impl S3 {
         let question = turn.question(&self.bucket, &object);
         let mut request = self.request(&question, attempt)?;
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        let reply = ask(&mut self.connect(attempt, trace).await?, request, trace).await?;
+        let reply = ask(&mut self.server.open(attempt.net, trace).await?, request, trace).await?;
         turn.judge(&reply, &object)?;
         rotation.set(Rotation { has_succeeded: true, ..turn });
         Ok(())
@@ -235,7 +225,7 @@ impl S3 {
         let (line, reply) = match self.get_over(known, &question, attempt, trace).await? {
             Some(answered) => answered,
             None => {
-                let mut line = self.connect(attempt, trace).await?;
+                let mut line = self.server.open(attempt.net, trace).await?;
                 let request = self.request(&question, attempt)?;
                 trace.counts_from = now();
                 let reply = ask(&mut line, request, trace).await?;
@@ -270,16 +260,6 @@ impl S3 {
         }
     }
 
-    /// Phases resolve, connect and tls.
-    async fn connect(&self, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<Line, Finding> {
-        let stream = attempt.net.connect(&self.server.host, self.server.port, trace).await?;
-        let stream: Box<dyn Stream> = match &self.server.tls {
-            None => Box::new(stream),
-            Some((trust, name)) => Box::new(attempt.net.secure(stream, trust, name, trace).await?),
-        };
-        Ok(Box::new(Exchange::over(stream, self.server.tls.is_some()).await?))
-    }
-
     /// The question, signed.
     fn request(&self, question: &Question, attempt: &Attempt<'_>) -> Result<Request<Full<Bytes>>, Finding> {
         let stamp = stamp(attempt.wall);
@@ -312,13 +292,9 @@ impl S3 {
 
 /// Phases processing and transfer.
 async fn ask(line: &mut Line, request: Request<Full<Bytes>>, trace: &mut Trace) -> Result<Reply, Finding> {
-    trace.begin(Phase::Processing);
-    let response = line.send(request).await?;
-    trace.begin(Phase::Transfer);
-    trace.facts.http_status = Some(response.status().as_u16());
-    let reply = line.drive(Reply::read(response)).await?;
-    trace.facts.content_bytes = Some(reply.body.len() as u64);
-    Ok(reply)
+    let (head, body) = line.fetch(request, trace).await?;
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    Ok(Reply { status: head.status, phrase: head.extensions.get::<ReasonPhrase>().cloned(), length, body })
 }
 
 impl Rotation {
@@ -390,21 +366,6 @@ fn prefix(attempt: &Attempt<'_>) -> String {
 }
 
 impl Reply {
-    /// Reads the body to its end, or to the ceiling.
-    async fn read(response: Response<Incoming>) -> Result<Self, Finding> {
-        let (head, mut incoming) = response.into_parts();
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let mut body = Vec::new();
-        while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(|error| http_fault(&error))?;
-            body.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-            if body.len() > MOST_BODY_BYTES {
-                break;
-            }
-        }
-        Ok(Self { status: head.status, phrase: head.extensions.get::<ReasonPhrase>().cloned(), length, body })
-    }
-
     /// What went wrong, in S3's word: from the body (`<Error><Code>SlowDown</Code>…`), or else from beside the status (`503 Slow Down`).
     fn code(&self) -> String {
         let start = String::from_utf8_lossy(&self.body[..self.body.len().min(MOST_ERROR_BYTES)]);

@@ -4,3 +4,4 @@
 pub mod agent;
 pub mod disk;
 pub mod object_store;
+pub mod openiaas;

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use vigie_contract::Span;
 
 use super::*;
-use crate::check::build;
+use crate::check::{Phase, build};
 use crate::clock::wall_now;
 use crate::net::{self, Source};
 use crate::resolve::Resolver;

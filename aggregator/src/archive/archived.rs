@@ -1,6 +1,7 @@
 //! The log with its archive before it.
 
 use super::{Archive, ArchiveError, Segment};
+use crate::live::source_chain;
 use crate::port::{AppendError, Appended, Bounds, EvidenceLog, Logged, Offset, ReadError};
 
 /// A log whose archive answers for what retention has deleted from it.
@@ -38,10 +39,16 @@ impl<L: EvidenceLog> EvidenceLog for Archived<L> {
 
     async fn bounds(&self) -> Result<Bounds, ReadError> {
         let bounds = self.log.bounds().await?;
-        // An archive that cannot be read is not one that is empty: whoever asks comes again.
         let archived = match self.archive.clone() {
-            Some(archive) => ask(move || archive.segments()).await?,
             None => Vec::new(),
+            Some(archive) => match ask(move || archive.segments()).await {
+                Ok(segments) => segments,
+                // One that cannot be read now keeps nobody from going on with a snapshot; nor is it empty: whoever needs it waits for it.
+                Err(error) => {
+                    tracing::warn!(error = %source_chain(&error), "the archive cannot be read");
+                    return Ok(Bounds { oldest: 0, ..bounds });
+                }
+            },
         };
         // What reaches to the log without a hole; what lies before one cannot be folded.
         let reached = |oldest: Offset, segment: &Segment| (segment.next >= oldest).then(|| oldest.min(segment.first));

@@ -3,6 +3,8 @@
 //! A check says what it found; it decides neither about a retry nor about an outage. What is not the target's doing is
 //! [`Finding::Void`] with its reason, never a failure (SPEC §1).
 
+mod api;
+mod backup;
 mod dns;
 mod http;
 mod icmp;
@@ -18,6 +20,7 @@ use std::time::Instant;
 use serde::Deserialize;
 use vigie_contract::{Reason, Span, Time};
 
+use crate::ceiling::Demand;
 use crate::clock::{now, span};
 use crate::net::Net;
 use crate::secret::SecretError;
@@ -70,6 +73,8 @@ pub(crate) enum Kind {
     Dns,
     S3,
     Network,
+    /// Reads of the provider's API, whatever they are about.
+    Api,
 }
 
 /// A part of an attempt, by the blackbox exporter's names.
@@ -127,6 +132,8 @@ pub(crate) struct Facts {
     pub(crate) ip_protocol: Option<u8>,
     pub(crate) hop_limit: Option<u8>,
     pub(crate) answer_records: Option<usize>,
+    /// How old the newest backup is.
+    pub(crate) backup_age: Option<Span>,
     /// What STAMP packets measured.
     pub(crate) exchange: Option<Exchange>,
 }
@@ -134,6 +141,11 @@ pub(crate) struct Facts {
 impl Trace {
     pub(crate) fn new(began: Instant) -> Self {
         Self { began, counts_from: began, running: None, phases: [None; Phase::ALL.len()], latency: None, facts: Facts::default() }
+    }
+
+    /// What came so far does not count: neither its phases nor its time.
+    pub(crate) fn start_over(&mut self) {
+        *self = Self { counts_from: now(), ..Self::new(self.began) };
     }
 
     /// The running phase ends and this one begins.
@@ -173,6 +185,8 @@ enum Block {
     Dns(dns::Block),
     S3(s3::Block),
     Network(network::Block),
+    Api(api::Block),
+    Backup(backup::Block),
 }
 
 /// Why a check cannot be made from what the catalogue says.
@@ -190,7 +204,7 @@ pub enum CheckError {
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
-    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network"];
+    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "api", "backup"];
     match check.get("kind").and_then(serde_json::Value::as_str) {
         None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
         Some(kind) if !kinds.contains(&kind) => {
@@ -218,6 +232,8 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Dns(block) => Box::new(block.build()?),
         Block::S3(block) => Box::new(block.build(net)?),
         Block::Network(block) => Box::new(block.build()?),
+        Block::Api(block) => Box::new(block.build(net)?),
+        Block::Backup(block) => Box::new(block.build(net)?),
     })
 }
 
@@ -231,7 +247,23 @@ impl Block {
             Self::Dns(block) => block.validate(),
             Self::S3(block) => block.validate(),
             Self::Network(block) => block.validate(),
+            Self::Api(block) => block.validate(),
+            Self::Backup(block) => block.validate(),
         }
+    }
+}
+
+/// Whether the check asks a host that limits how often it may be asked.
+pub(crate) fn is_limited(check: &serde_json::Value) -> bool {
+    matches!(check.get("kind").and_then(serde_json::Value::as_str), Some("api" | "backup"))
+}
+
+/// What the check asks such a host for, when every slot needs both attempts; nothing if it cannot be understood.
+pub(crate) fn demands(check: &serde_json::Value) -> Vec<Demand> {
+    match is_limited(check).then(|| read(check)) {
+        Some(Ok(Block::Api(block))) => block.demands(),
+        Some(Ok(Block::Backup(block))) => block.demands(),
+        _ => Vec::new(),
     }
 }
 

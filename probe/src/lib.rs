@@ -4,6 +4,7 @@
 //! go to a bounded spool on disk and from there to the evidence log. The probe never decides whether something is an outage.
 
 mod canary;
+mod ceiling;
 mod check;
 mod clock;
 mod deliver;
@@ -16,6 +17,7 @@ mod load;
 mod memory;
 mod metric;
 mod net;
+mod openiaas;
 mod plan;
 mod probe;
 mod random;
@@ -29,6 +31,7 @@ mod stamp;
 mod station;
 mod stats;
 
+pub use ceiling::excesses;
 pub use check::{CheckError, validate};
 pub use net::Source;
 pub use probe::{AdoptError, Probe, ProbeView, Reflect, Settings, StartError};

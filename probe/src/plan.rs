@@ -40,7 +40,7 @@ pub(crate) fn of(catalogue: &Catalogue, vantage: &VantageId, now: Time) -> Plan 
 }
 
 /// For each target, whether a service that has not ended needs it, in any version.
-fn needed(catalogue: &Catalogue, now: Time) -> Vec<bool> {
+pub(crate) fn needed(catalogue: &Catalogue, now: Time) -> Vec<bool> {
     let mut needed = vec![false; catalogue.targets.len()];
     let live = (0..catalogue.services.len()).filter(|&at| catalogue.services[at].until.is_none_or(|until| until > now));
     for service in live.flat_map(|at| catalogue.reach(at)) {

@@ -14,6 +14,7 @@ use vigie_contract::record::{Record, SampleDetails, encode};
 use vigie_contract::sample::hold;
 use vigie_contract::{Catalogue, Outcome, Reason, Sample, Span, TargetId, Time, VantageId};
 
+use crate::ceiling;
 use crate::check::{self, Attempt, Check, CheckError, Finding, Trace};
 use crate::clock::{Clock, Disturbance, duration, now, span};
 use crate::limits::{RETRY_AFTER, SHORTEST_PERIOD};
@@ -198,7 +199,7 @@ impl Station {
     fn build(&self, catalogue: &Catalogue, known: [&[Rc<Watched>]; 2], wall: Time) -> Result<Built, Vec<Unmeasurable>> {
         let plan = plan::of(catalogue, &self.vantage, wall);
         let known = known.map(|all| all.iter().map(|watched| (&watched.assignment.target, watched)).collect::<HashMap<_, _>>());
-        let mut problems = Vec::new();
+        let mut problems = ceiling::excesses_from(catalogue, wall);
         let mut next = Vec::with_capacity(plan.assignments.len());
         for assignment in plan.assignments {
             let same = known.iter().filter_map(|known| known.get(&assignment.target)).find(|same| same.assignment == assignment);

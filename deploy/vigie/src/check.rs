@@ -55,6 +55,10 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
 /// Writes what a probe could not make of the checks to `errors`; whether there is nothing of the kind.
 pub(crate) fn draw_check_problems(catalogue: &Catalogue, errors: &mut impl Write) -> io::Result<bool> {
     let mut is_sound = true;
+    for excess in vigie_probe::excesses(catalogue) {
+        is_sound = false;
+        writeln!(errors, "error: {excess}")?;
+    }
     for target in &catalogue.targets {
         for check in target.plan.all().filter_map(|plan| plan.check.as_ref()) {
             if let Err(problem) = vigie_probe::validate(check) {

@@ -203,7 +203,7 @@ async fn readyz<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response {
 }
 
 async fn metrics<L: EvidenceLog + 'static>(State(api): Shared<L>) -> Response {
-    let mut text = expose(&api.region, wall_now());
+    let mut text = expose([&*api.region], wall_now());
     if let Some(probe) = &api.probe_metrics {
         text.push_str(&probe());
     }

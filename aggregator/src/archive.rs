@@ -1,14 +1,21 @@
 //! The log's archive (DESIGN §4): what retention deletes from the log is kept here, byte for byte, and can be folded again.
 //!
-//! A directory for each group and log epoch, `GROUP/EPOCH/`, holds segments named after the offsets they cover, `FIRST-NEXT.ndjson.gz`.
+//! A shelf for each group and log epoch, `GROUP/EPOCH/`, holds segments named after the offsets they cover, `FIRST-NEXT.ndjson.gz`.
 //! A segment is gzip of lines: a head that names group, epoch, first offset and the hash of the segment before; a line for each record,
 //! `{"offset":…,"appended_at":…,"record":…}` with the record as it was appended (`record_base64` where it is not one line of JSON); and a
 //! foot with the number of records, the next offset and the hash. The hash runs from segment to segment: SHA-256 over the hash before and
 //! every record's line. A segment that is not whole bears another name; one that is there never changes.
+//!
+//! Calls block: they read and write files, or a bucket's objects.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+mod archived;
+#[cfg(feature = "s3")]
+mod bucket;
+mod shelf;
+
+use std::cmp::Reverse;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -20,8 +27,13 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use vigie_contract::Time;
 
+pub use archived::Archived;
+#[cfg(feature = "s3")]
+pub use bucket::BucketError;
+pub use shelf::{Hold, Shelf, ShelfError};
+
 use crate::core::digest::hex;
-use crate::port::{Bounds, EvidenceLog, Logged, Offset};
+use crate::port::{Logged, Offset};
 
 /// The version of the format.
 const FORMAT: u32 = 1;
@@ -31,16 +43,16 @@ const NO_HASH: &str = "000000000000000000000000000000000000000000000000000000000
 /// The segments of one group's log.
 #[derive(Clone, Debug)]
 pub struct Archive {
-    dir: PathBuf,
+    shelf: Shelf,
     group: String,
     log_epoch: u64,
 }
 
 /// A segment of an archive.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Segment {
-    /// Where it lies.
-    pub path: PathBuf,
+    shelf: Shelf,
+    name: String,
     /// The first offset it covers.
     pub first: Offset,
     /// The first offset it does not cover.
@@ -50,14 +62,9 @@ pub struct Segment {
 /// Why an archive cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// The disk says no.
-    #[error("{}: {cause}", path.display())]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
+    /// Where it stands does not do what it is asked.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
     /// What is there is not what was written.
     #[error("{} is damaged: {why}; take it from a copy", path.display())]
     Damaged {
@@ -66,9 +73,6 @@ pub enum ArchiveError {
         /// What does not fit.
         why: String,
     },
-    /// Somebody else archives the same log here.
-    #[error("{} is written by another process", .0.display())]
-    Taken(PathBuf),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,64 +101,48 @@ struct Foot {
     sha256: String,
 }
 
-fn failed(path: &Path) -> impl Fn(io::Error) -> ArchiveError + '_ {
-    move |cause| ArchiveError::Io { path: path.to_owned(), cause }
-}
-
-/// The whole segments in the directory of one group and epoch, in order.
-pub fn segments(dir: &Path) -> Result<Vec<Segment>, ArchiveError> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed(dir))?,
-    };
-    let mut segments = Vec::new();
-    for entry in entries {
-        segments.extend(Segment::named(&entry.map_err(failed(dir))?.path()));
-    }
-    segments.sort_unstable_by_key(|segment| segment.first);
+/// The whole segments on the shelf of one group and epoch, in order. Of two that overlap, as two writers leave them where nothing keeps
+/// them apart, the second only has what the first has not.
+pub fn segments(shelf: &Shelf) -> Result<Vec<Segment>, ArchiveError> {
+    let mut segments: Vec<Segment> = shelf.names()?.into_iter().filter_map(|name| Segment::named(shelf, name)).collect();
+    segments.sort_unstable_by_key(|segment| (segment.first, Reverse(segment.next)));
+    let mut covered = 0;
+    segments.retain(|segment| {
+        let is_news = segment.next > covered;
+        covered = covered.max(segment.next);
+        is_news
+    });
     Ok(segments)
 }
 
-/// The epochs of the logs that are archived in a group's directory and where, in order.
-pub fn epochs(dir: &Path) -> Result<Vec<(u64, PathBuf)>, ArchiveError> {
-    let mut epochs = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed(dir))? {
-        let path = entry.map_err(failed(dir))?.path();
-        let epoch = path.file_name().and_then(|name| name.to_str()?.parse().ok());
-        epochs.extend(epoch.map(|epoch| (epoch, path)));
-    }
-    epochs.sort_unstable();
+/// The epochs of the logs that are archived on a group's shelf and where, in order.
+pub fn epochs(shelf: &Shelf) -> Result<Vec<(u64, Shelf)>, ArchiveError> {
+    let epoch = |name: String| Some((name.parse().ok()?, shelf.below(&name)));
+    let mut epochs: Vec<(u64, Shelf)> = shelf.names()?.into_iter().filter_map(epoch).collect();
+    epochs.sort_unstable_by_key(|(epoch, _)| *epoch);
     Ok(epochs)
 }
 
 impl Archive {
-    /// The archive of a group's log in `dir`, which need not be there yet.
+    /// The archive of a group's log on the shelf `root`, which need not be there yet.
     #[must_use]
-    pub fn new(dir: &Path, group: &str, log_epoch: u64) -> Self {
-        Self { dir: dir.join(group).join(format!("{log_epoch:05}")), group: group.to_owned(), log_epoch }
+    pub fn new(root: &Shelf, group: &str, log_epoch: u64) -> Self {
+        Self { shelf: root.below(group).below(&format!("{log_epoch:05}")), group: group.to_owned(), log_epoch }
     }
 
     /// Its whole segments, in order.
     pub fn segments(&self) -> Result<Vec<Segment>, ArchiveError> {
-        segments(&self.dir)
+        segments(&self.shelf)
     }
 
     /// Writes on where the archive ends; one process at a time.
     pub fn writer(&self) -> Result<Writer, ArchiveError> {
-        fs::create_dir_all(&self.dir).map_err(failed(&self.dir))?;
-        let path = self.dir.join("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(ArchiveError::Taken(self.dir.clone())),
-            Err(fs::TryLockError::Error(cause)) => return Err(ArchiveError::Io { path, cause }),
-        }
-        let segments = self.segments()?;
-        let (next, hash) = match segments.last() {
+        let hold = self.shelf.hold("lock")?;
+        let (next, hash) = match self.segments()?.last() {
             Some(last) => (last.next, last.verify(None)?),
             None => (0, NO_HASH.to_owned()),
         };
-        Ok(Writer { archive: self.clone(), next, hash, _lock: lock })
+        Ok(Writer { archive: self.clone(), next, hash, _hold: hold })
     }
 
     /// The records of the segment that covers `from`, from there on; none where the archive has a hole or ends.
@@ -172,17 +160,23 @@ impl Archive {
 }
 
 impl Segment {
-    fn named(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.strip_suffix(".ndjson.gz")?;
-        let (first, next) = name.split_once('-')?;
-        Some(Self { path: path.to_owned(), first: first.parse().ok()?, next: next.parse().ok()? })
+    fn named(shelf: &Shelf, name: String) -> Option<Self> {
+        let (first, next) = name.strip_suffix(".ndjson.gz")?.split_once('-')?;
+        let (first, next) = (first.parse().ok()?, next.parse().ok()?);
+        Some(Self { shelf: shelf.clone(), name, first, next })
+    }
+
+    /// How people name it.
+    #[must_use]
+    pub fn place(&self) -> PathBuf {
+        self.shelf.place(&self.name)
     }
 
     /// Gives the records to `visit`, in order; an error if the segment is not what was written. Answers its hash.
     pub fn verify(&self, mut visit: Option<&mut dyn FnMut(Logged)>) -> Result<String, ArchiveError> {
-        let damaged = |why: String| ArchiveError::Damaged { path: self.path.clone(), why };
-        let file = File::open(&self.path).map_err(failed(&self.path))?;
-        let mut lines = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file));
+        let damaged = |why: String| ArchiveError::Damaged { path: self.place(), why };
+        let bytes = self.shelf.get(&self.name)?;
+        let mut lines = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(bytes.as_slice()));
         let mut line = Vec::new();
         let mut read = |line: &mut Vec<u8>| {
             line.clear();
@@ -237,7 +231,7 @@ pub struct Writer {
     archive: Archive,
     next: Offset,
     hash: String,
-    _lock: File,
+    _hold: Hold,
 }
 
 impl Writer {
@@ -254,41 +248,40 @@ impl Writer {
 
     /// Writes `records`, which lie in `[self.next(), next)`, as a segment; it is durable when this returns.
     pub fn append(&mut self, records: &[Logged], next: Offset) -> Result<(), ArchiveError> {
-        let dir = &self.archive.dir;
-        let (part, name) = (dir.join("part"), dir.join(format!("{:020}-{next:020}.ndjson.gz", self.next)));
-        let write = || -> io::Result<String> {
-            let mut out = GzEncoder::new(BufWriter::new(File::create(&part)?), Compression::default());
-            let head = Head {
-                archive: FORMAT,
-                group: self.archive.group.clone(),
-                log_epoch: self.archive.log_epoch,
-                first_offset: self.next,
-                previous_sha256: self.hash.clone(),
-            };
-            let mut line = serde_json::to_vec(&head)?;
-            line.push(b'\n');
-            out.write_all(&line)?;
-            let mut hash = Sha256::new();
-            hash.update(self.hash.as_bytes());
-            for logged in records {
-                line.clear();
-                serde_json::to_writer(&mut line, &line_of(logged))?;
-                line.push(b'\n');
-                hash.update(&line);
-                out.write_all(&line)?;
-            }
-            let hash = hex(&hash.finalize());
-            serde_json::to_writer(&mut out, &Foot { records: records.len() as u64, next_offset: next, sha256: hash.clone() })?;
-            out.write_all(b"\n")?;
-            let file = out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.sync_all()?;
-            fs::rename(&part, &name)?;
-            File::open(dir)?.sync_all()?;
-            Ok(hash)
-        };
-        self.hash = write().map_err(failed(&name))?;
-        self.next = next;
+        let name = format!("{:020}-{next:020}.ndjson.gz", self.next);
+        let unwritten = |error: io::Error| ArchiveError::Damaged { path: self.archive.shelf.place(&name), why: error.to_string() };
+        let (bytes, hash) = self.segment(records, next).map_err(unwritten)?;
+        self.archive.shelf.put(&name, bytes)?;
+        (self.hash, self.next) = (hash, next);
         Ok(())
+    }
+
+    /// The bytes of the segment of `records`, and its hash.
+    fn segment(&self, records: &[Logged], next: Offset) -> io::Result<(Vec<u8>, String)> {
+        let mut out = GzEncoder::new(Vec::new(), Compression::default());
+        let head = Head {
+            archive: FORMAT,
+            group: self.archive.group.clone(),
+            log_epoch: self.archive.log_epoch,
+            first_offset: self.next,
+            previous_sha256: self.hash.clone(),
+        };
+        let mut line = serde_json::to_vec(&head)?;
+        line.push(b'\n');
+        out.write_all(&line)?;
+        let mut hash = Sha256::new();
+        hash.update(self.hash.as_bytes());
+        for logged in records {
+            line.clear();
+            serde_json::to_writer(&mut line, &line_of(logged))?;
+            line.push(b'\n');
+            hash.update(&line);
+            out.write_all(&line)?;
+        }
+        let hash = hex(&hash.finalize());
+        serde_json::to_writer(&mut out, &Foot { records: records.len() as u64, next_offset: next, sha256: hash.clone() })?;
+        out.write_all(b"\n")?;
+        Ok((out.finish()?, hash))
     }
 }
 
@@ -300,55 +293,10 @@ fn line_of(logged: &Logged) -> Line<'_> {
     Line { offset: logged.offset, appended_at: logged.appended_at.us(), record, record_base64 }
 }
 
-/// A log whose archive answers for what retention has deleted from it.
-pub struct Archived<L> {
-    log: L,
-    archive: Option<Archive>,
-}
-
-impl<L> Archived<L> {
-    /// `log` with `archive` before it.
-    pub fn new(log: L, archive: Option<Archive>) -> Self {
-        Self { log, archive }
-    }
-}
-
-impl<L: EvidenceLog> EvidenceLog for Archived<L> {
-    async fn append(&self, records: &[Vec<u8>]) -> Result<Vec<crate::port::Appended>, crate::port::AppendError> {
-        self.log.append(records).await
-    }
-
-    async fn read(&self, from: Offset, most: usize) -> Result<Vec<Logged>, crate::port::ReadError> {
-        use crate::port::ReadError;
-        match (self.log.read(from, most).await, &self.archive) {
-            (Err(gone @ ReadError::Gone { .. }), Some(archive)) => {
-                let archive = archive.clone();
-                let read = tokio::task::spawn_blocking(move || archive.read(from)).await;
-                let records = read.map_err(|error| ReadError::Unavailable(error.into()))?;
-                let records = records.map_err(|error| ReadError::Unavailable(error.into()))?;
-                if records.is_empty() { Err(gone) } else { Ok(records) }
-            }
-            (read, _) => read,
-        }
-    }
-
-    fn commit(&self, next: Offset) {
-        self.log.commit(next);
-    }
-
-    async fn bounds(&self) -> Result<Bounds, crate::port::ReadError> {
-        let bounds = self.log.bounds().await?;
-        let archived = self.archive.as_ref().and_then(|archive| archive.segments().ok()).unwrap_or_default();
-        // What reaches to the log without a hole; what lies before one cannot be folded.
-        let reached = |oldest: Offset, segment: &Segment| (segment.next >= oldest).then(|| oldest.min(segment.first));
-        let oldest = archived.iter().rev().try_fold(bounds.oldest, |oldest, segment| reached(oldest, segment).ok_or(oldest));
-        let oldest = oldest.unwrap_or_else(|oldest| oldest);
-        Ok(Bounds { oldest, ..bounds })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn logged(offset: Offset, bytes: &[u8]) -> Logged {
@@ -358,7 +306,7 @@ mod tests {
     #[test]
     fn every_byte_comes_back_and_a_changed_one_is_found() {
         let dir = tempfile::tempdir().unwrap();
-        let archive = Archive::new(dir.path(), "main", 3);
+        let archive = Archive::new(&Shelf::directory(dir.path()), "main", 3);
         let records = [
             logged(0, b"{\"v\":1,\"type\":\"tick\"}"),
             logged(1, b"{ \"v\" : 1.0e0, \"v\":2 }"),
@@ -368,7 +316,7 @@ mod tests {
             logged(7, "{\"é\":\"\u{1f600}\"}".as_bytes()),
         ];
         let mut writer = archive.writer().unwrap();
-        assert!(matches!(archive.writer(), Err(ArchiveError::Taken(_))));
+        assert!(matches!(archive.writer(), Err(ArchiveError::Shelf(ShelfError::Taken(_)))));
         writer.append(&records[..4], 4).unwrap();
         writer.append(&records[4..], 8).unwrap();
         drop(writer);
@@ -382,63 +330,15 @@ mod tests {
         assert_eq!(archive.read(8).unwrap(), []);
 
         let segments = archive.segments().unwrap();
-        let whole = fs::read(&segments[1].path).unwrap();
+        let whole = fs::read(segments[1].place()).unwrap();
         for at in [0, whole.len() / 2, whole.len() - 1] {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x10;
-            fs::write(&segments[1].path, &bytes).unwrap();
+            fs::write(segments[1].place(), &bytes).unwrap();
             assert!(archive.read(4).is_err(), "byte {at}");
         }
-        fs::write(&segments[1].path, &whole[..whole.len() - 20]).unwrap();
+        fs::write(segments[1].place(), &whole[..whole.len() - 20]).unwrap();
         assert!(archive.read(4).is_err() && archive.writer().is_err());
         assert_eq!(archive.read(0).unwrap(), records[..4]);
-    }
-
-    /// A log that retention has cut before `oldest`.
-    struct Cut {
-        oldest: Offset,
-        records: Vec<Logged>,
-    }
-
-    impl EvidenceLog for Cut {
-        async fn append(&self, _: &[Vec<u8>]) -> Result<Vec<crate::port::Appended>, crate::port::AppendError> {
-            Ok(Vec::new())
-        }
-
-        async fn read(&self, from: Offset, most: usize) -> Result<Vec<Logged>, crate::port::ReadError> {
-            if from < self.oldest {
-                return Err(crate::port::ReadError::Gone { from, oldest: self.oldest });
-            }
-            Ok(self.records[from as usize..].iter().take(most).cloned().collect())
-        }
-
-        async fn bounds(&self) -> Result<Bounds, crate::port::ReadError> {
-            Ok(Bounds { oldest: self.oldest, next: self.records.len() as u64 })
-        }
-    }
-
-    #[test]
-    fn an_archive_answers_for_what_retention_has_cut_and_never_over_a_hole() {
-        let dir = tempfile::tempdir().unwrap();
-        let records: Vec<Logged> = (0..12).map(|offset| logged(offset, b"{}")).collect();
-        let archive = Archive::new(dir.path(), "main", 0);
-        let mut writer = archive.writer().unwrap();
-        writer.append(&records[..3], 3).unwrap();
-        writer.skip_to(5);
-        writer.append(&records[5..7], 7).unwrap();
-        writer.append(&records[7..9], 9).unwrap();
-        drop(writer);
-        let of = |oldest| Archived::new(Cut { oldest, records: records.clone() }, Some(archive.clone()));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let whole = of(8);
-            assert_eq!(whole.bounds().await.unwrap(), Bounds { oldest: 5, next: 12 }, "what lies before the hole cannot be folded");
-            assert_eq!(whole.read(5, 9).await.unwrap(), records[5..7]);
-            assert_eq!(whole.read(7, 9).await.unwrap(), records[7..9]);
-            assert_eq!(whole.read(9, 9).await.unwrap(), records[9..]);
-            assert!(whole.read(3, 9).await.is_err(), "a hole is not skipped");
-            assert_eq!(of(10).bounds().await.unwrap().oldest, 10, "an archive that does not reach to the log is of no use");
-            assert_eq!(of(3).bounds().await.unwrap().oldest, 0);
-        });
     }
 }

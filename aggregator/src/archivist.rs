@@ -75,10 +75,12 @@ impl Archivist {
         loop {
             let behind = self.look(log).await;
             if since >= EVERY || behind >= SEGMENT_RECORDS as u64 {
-                since = Duration::ZERO;
-                if let Err(error) = self.catch_up(log).await {
-                    self.note(|figures| figures.failures += 1);
-                    tracing::error!(error = %source_chain(&error), "the log is not archived: trying again");
+                match self.catch_up(log).await {
+                    Ok(()) => since = Duration::ZERO,
+                    Err(error) => {
+                        self.note(|figures| figures.failures += 1);
+                        tracing::error!(error = %source_chain(&error), "the log is not archived: trying again");
+                    }
                 }
             }
             tokio::time::sleep(LOOK).await;

@@ -33,24 +33,30 @@ fn code(state: State) -> f64 {
     }
 }
 
-/// The text of a scrape when the wall clock says `now`.
+/// The text of a scrape of these regions, of a group each, when the wall clock says `now`.
 #[must_use]
-pub fn expose(region: &Region, now: Time) -> String {
+pub fn expose<'a>(regions: impl IntoIterator<Item = &'a Region>, now: Time) -> String {
+    let mut out = Exposition::default();
+    regions.into_iter().for_each(|region| expose_region(&mut out, region, now));
+    out.put(&m::BUILD, &[env!("CARGO_PKG_VERSION"), &SEMANTICS_REVISION.to_string()], 1.0);
+    out.into_text()
+}
+
+fn expose_region(out: &mut Exposition, region: &Region, now: Time) {
     let view = region.view();
     let stale = view.staleness(now);
-    let mut out = Exposition::default();
     for cause in Cause::ALL {
         out.put(&m::STALE, &[&region.group, cause.as_str()], flag(stale.is_some_and(|stale| stale.cause == cause)));
     }
     for service in &view.services {
-        expose_service(&mut out, &view, service, stale.is_some());
+        expose_service(out, &view, service, stale.is_some());
     }
     let shown: Vec<String> = view.month.iter().flat_map(|(month, _, _)| [*month, month.back(1)]).map(|month| month.to_string()).collect();
     for account in view.accounts.iter().filter(|account| shown.contains(&account.month)) {
-        expose_account(&mut out, &view, account);
+        expose_account(out, &view, account);
     }
     for target in &view.targets {
-        expose_target(&mut out, target, stale.is_some());
+        expose_target(out, target, stale.is_some());
     }
     for line in view.latencies.iter().filter(|line| shown.contains(&line.month)) {
         let labels = [line.target.as_str(), &line.month];
@@ -60,22 +66,20 @@ pub fn expose(region: &Region, now: Time) -> String {
     }
     for vantage in &view.vantages {
         if let Some(gated) = vantage.gated.filter(|_| stale.is_none()) {
-            out.put(&m::GATE, &[vantage.id.as_str(), "anchors"], flag(gated));
+            out.put(&m::GATE, &[&region.group, vantage.id.as_str(), "anchors"], flag(gated));
         }
         if let Some((newest, frontier)) = vantage.newest_us.zip(view.frontier) {
-            out.put(&m::SAMPLE_AGE, &[vantage.id.as_str()], seconds_us(frontier.us() - newest));
+            out.put(&m::SAMPLE_AGE, &[&region.group, vantage.id.as_str()], seconds_us(frontier.us() - newest));
         }
     }
     if let Some(frontier) = view.frontier {
         out.put(&m::FRONTIER, &[&region.group], seconds_us(frontier.us()));
         out.put(&m::FRONTIER_LAG, &[&region.group], seconds(now - frontier));
     }
-    expose_counts(&mut out, &region.group, &region.counts());
+    expose_counts(out, &region.group, &region.counts());
     if let Some(archivist) = region.archivist() {
-        expose_archive(&mut out, &region.group, &archivist.figures());
+        expose_archive(out, &region.group, &archivist.figures());
     }
-    out.put(&m::BUILD, &[env!("CARGO_PKG_VERSION"), &SEMANTICS_REVISION.to_string()], 1.0);
-    out.into_text()
 }
 
 fn expose_service(out: &mut Exposition, view: &View, service: &ServiceView, is_stale: bool) {

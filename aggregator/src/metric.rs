@@ -87,9 +87,9 @@ metrics! {
         "Those of the measured samples above the objective in force at their time: divide by vigie_latency_measured_samples.";
     LATENCY_MAX = Gauge "vigie_latency_max_seconds" LATENCY,
         "The greatest latency of the month.";
-    GATE = Gauge "vigie_gate_active" &["vantage", "cause"],
+    GATE = Gauge "vigie_gate_active" &["group", "vantage", "cause"],
         "1 while what the vantage sees failing is held for its own fault, by cause; anchors: all its anchors are down from it; absent while vigie_stale is 1.";
-    SAMPLE_AGE = Gauge "vigie_vantage_sample_age_seconds" &["vantage"],
+    SAMPLE_AGE = Gauge "vigie_vantage_sample_age_seconds" &["group", "vantage"],
         "Frontier minus the newest stamp of the vantage: grows while it is silent or its clock is behind.";
 
     // The log and the engine

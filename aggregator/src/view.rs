@@ -276,7 +276,8 @@ impl View {
             indicators: indicators.collect(),
             vantages: vantages(engine, catalogue),
             services,
-            targets,
+            // Of an anchor that another group accounts for, no more is known here than what the gate needs.
+            targets: targets.into_iter().enumerate().filter(|(target, _)| engine.is_own(*target)).map(|(_, view)| view).collect(),
             accounts,
             latencies,
             windows: windows(engine, catalogue, bounds),

@@ -5,26 +5,32 @@
 
 mod api;
 mod backup;
+#[cfg(test)]
+mod bench;
+mod compute;
 mod dns;
+mod exec;
 mod http;
 mod icmp;
 mod network;
 mod s3;
+mod storage;
 mod tcp;
 mod tls;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use vigie_contract::{Reason, Span, Time};
 
-use crate::ceiling::Demand;
+use crate::ceiling::Exceeded;
 use crate::clock::{now, span};
 use crate::net::Net;
 use crate::secret::SecretError;
 use crate::stamp::Exchange;
+use crate::vitals::Vitals;
 
 /// The answer of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +39,9 @@ pub(crate) enum Finding {
     Fail(Reason),
     Void(Reason),
 }
+
+/// See [`Attempt::last_moment`].
+const LAST_WORDS: Duration = Duration::from_millis(10);
 
 /// What a check borrows for one attempt.
 pub(crate) struct Attempt<'a> {
@@ -50,6 +59,15 @@ pub(crate) struct Attempt<'a> {
     pub(crate) deadline: Instant,
     /// How far the wall clock may be off the log's; zero while nothing is known.
     pub(crate) clock_error: Span,
+}
+
+impl Attempt<'_> {
+    /// Shortly before an attempt that `began` then is given up from outside, which makes it a timeout: so long a check waits that can say
+    /// itself what it waited for.
+    pub(crate) fn last_moment(&self, began: Instant) -> Instant {
+        let lead = LAST_WORDS.min(self.deadline.saturating_duration_since(began) / 10);
+        self.deadline.checked_sub(lead).unwrap_or(self.deadline)
+    }
 }
 
 pub(crate) type Answer<'a> = Pin<Box<dyn Future<Output = Finding> + 'a>>;
@@ -75,6 +93,9 @@ pub(crate) enum Kind {
     Network,
     /// Reads of the provider's API, whatever they are about.
     Api,
+    Exec,
+    Storage,
+    Compute,
 }
 
 /// A part of an attempt, by the blackbox exporter's names.
@@ -88,11 +109,27 @@ pub(crate) enum Phase {
     Processing,
     Transfer,
     Rtt,
+    Open,
+    Write,
+    Sync,
+    Read,
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Resolve, Self::Setup, Self::Connect, Self::Tls, Self::Request, Self::Processing, Self::Transfer, Self::Rtt];
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Resolve,
+        Self::Setup,
+        Self::Connect,
+        Self::Tls,
+        Self::Request,
+        Self::Processing,
+        Self::Transfer,
+        Self::Rtt,
+        Self::Open,
+        Self::Write,
+        Self::Sync,
+        Self::Read,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -104,6 +141,10 @@ impl Phase {
             Self::Processing => "processing",
             Self::Transfer => "transfer",
             Self::Rtt => "rtt",
+            Self::Open => "open",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Read => "read",
         }
     }
 }
@@ -136,6 +177,9 @@ pub(crate) struct Facts {
     pub(crate) backup_age: Option<Span>,
     /// What STAMP packets measured.
     pub(crate) exchange: Option<Exchange>,
+    pub(crate) plugin_exit_code: Option<i32>,
+    /// What a canary VM told of itself.
+    pub(crate) vitals: Option<Vitals>,
 }
 
 impl Trace {
@@ -150,7 +194,11 @@ impl Trace {
 
     /// The running phase ends and this one begins.
     pub(crate) fn begin(&mut self, phase: Phase) {
-        let at = now();
+        self.begin_at(phase, now());
+    }
+
+    /// The running phase has ended at `at`, and this one has begun.
+    pub(crate) fn begin_at(&mut self, phase: Phase, at: Instant) {
         self.close(at);
         self.running = Some((phase, at));
     }
@@ -187,6 +235,9 @@ enum Block {
     Network(network::Block),
     Api(api::Block),
     Backup(backup::Block),
+    Exec(exec::Block),
+    Storage(storage::Block),
+    Compute(compute::Block),
 }
 
 /// Why a check cannot be made from what the catalogue says.
@@ -201,10 +252,13 @@ pub enum CheckError {
     /// A secret that it names cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// It asks too much of its host, with others.
+    #[error(transparent)]
+    Ceiling(#[from] Exceeded),
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
-    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "api", "backup"];
+    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "exec", "storage", "compute", "api", "backup"];
     match check.get("kind").and_then(serde_json::Value::as_str) {
         None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
         Some(kind) if !kinds.contains(&kind) => {
@@ -234,6 +288,9 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Network(block) => Box::new(block.build()?),
         Block::Api(block) => Box::new(block.build(net)?),
         Block::Backup(block) => Box::new(block.build(net)?),
+        Block::Exec(block) => Box::new(block.build()?),
+        Block::Storage(block) => Box::new(block.build()),
+        Block::Compute(block) => Box::new(block.build()?),
     })
 }
 
@@ -249,21 +306,10 @@ impl Block {
             Self::Network(block) => block.validate(),
             Self::Api(block) => block.validate(),
             Self::Backup(block) => block.validate(),
+            Self::Exec(block) => block.validate(),
+            Self::Storage(block) => block.validate(),
+            Self::Compute(block) => block.validate(),
         }
-    }
-}
-
-/// Whether the check asks a host that limits how often it may be asked.
-pub(crate) fn is_limited(check: &serde_json::Value) -> bool {
-    matches!(check.get("kind").and_then(serde_json::Value::as_str), Some("api" | "backup"))
-}
-
-/// What the check asks such a host for, when every slot needs both attempts; nothing if it cannot be understood.
-pub(crate) fn demands(check: &serde_json::Value) -> Vec<Demand> {
-    match is_limited(check).then(|| read(check)) {
-        Some(Ok(Block::Api(block))) => block.demands(),
-        Some(Ok(Block::Backup(block))) => block.demands(),
-        _ => Vec::new(),
     }
 }
 
@@ -287,6 +333,11 @@ mod tests {
         assert!(error(json!({"kind": "network", "address": "a:862", "most_lost": 5})).contains("`most_lost`"));
         assert!(error(json!({"kind": "network", "address": "a:862", "mtu": 100})).contains("`mtu`"));
         validate(&json!({"kind": "network", "address": "a:862", "packets": 3, "most_lost": 2, "mtu": 1500})).unwrap();
+        assert!(error(json!({"kind": "compute", "address": "a:862"})).contains("`path`"));
+        assert!(error(json!({"kind": "compute", "path": "peer"})).contains("`address`"));
+        assert!(error(json!({"kind": "compute", "path": "peer", "address": "a:862", "colour": 1})).contains("colour"));
+        assert!(error(json!({"kind": "compute", "path": "self", "address": "a:862"})).contains("address"));
+        validate(&json!({"kind": "compute", "path": "self"})).unwrap();
         validate(&json!({"kind": "icmp", "address": "192.0.2.1", "outside": true})).unwrap();
     }
 
@@ -295,7 +346,7 @@ mod tests {
         let mut trace = Trace::new(now());
         trace.begin(Phase::Resolve);
         trace.begin(Phase::Connect);
-        trace.close(now() + std::time::Duration::from_millis(5));
+        trace.close(now() + Duration::from_millis(5));
         let phases: Vec<_> = trace.phases().collect();
         assert_eq!(phases.iter().map(|(phase, _)| phase.as_str()).collect::<Vec<_>>(), ["resolve", "connect"]);
         assert!(phases[1].1 >= Span::from_us(5_000));

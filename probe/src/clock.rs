@@ -138,11 +138,14 @@ impl Error {
 }
 
 /// How much longer the machine has existed than it has run.
-fn time_asleep() -> Span {
-    let (Ok(existed), Ok(ran)) = (clock_gettime(ClockId::CLOCK_BOOTTIME), clock_gettime(ClockId::CLOCK_MONOTONIC)) else {
-        return Span::ZERO;
-    };
-    span(Duration::from(existed).saturating_sub(Duration::from(ran)))
+pub(crate) fn time_asleep() -> Span {
+    let ran = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Span::ZERO, |ran| span(ran.into()));
+    (time_existed() - ran).max(Span::ZERO)
+}
+
+/// How long ago the machine booted, however much of that it slept.
+pub(crate) fn time_existed() -> Span {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Span::ZERO, |existed| span(existed.into()))
 }
 
 #[cfg(test)]

@@ -8,3 +8,14 @@ pub(crate) const MOST_BODY_BYTES: usize = 1 << 20;
 pub(crate) const SHORTEST_PERIOD: Span = Span::from_secs(1);
 /// The second attempt begins at least this long after the first (SPEC §1).
 pub(crate) const RETRY_AFTER: Span = Span::from_us(1_100_000);
+/// So many plugins run at a time in one process.
+pub(crate) const MOST_PLUGINS: usize = 128;
+/// So many plugins of one target: the one of each attempt.
+pub(crate) const MOST_PLUGINS_OF_TARGET: usize = 2;
+/// One vantage asks one host over HTTP at most so often, in microhertz: 20 times a second. The provider's limit is 25 for one source
+/// address, and whoever exceeds it may lose access to everything.
+pub(crate) const MOST_HTTP_PER_HOST_UHZ: u64 = 20_000_000;
+/// One vantage connects or sends to one host at most so often otherwise, in microhertz: 100 times a second.
+pub(crate) const MOST_PER_HOST_UHZ: u64 = 100_000_000;
+/// All vantages together make the same request to an API at most so often, in microhertz: every other second (DESIGN §5).
+pub(crate) const MOST_IDENTICAL_UHZ: u64 = 500_000;

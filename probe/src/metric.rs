@@ -12,6 +12,7 @@ use crate::check::{Kind, Phase};
 use crate::stamp::Exchange;
 use crate::stamp::reflector::Ignored;
 use crate::stats::{Figures, LAG_BOUNDS_US, LATENCY_BOUNDS_US, TargetStats};
+use crate::vitals::Vitals;
 
 const TARGET: &[&str] = &["instance", "probe"];
 const PHASE: &[&str] = &["instance", "probe", "phase"];
@@ -40,7 +41,8 @@ metrics! {
     DNS_ANSWERS = Gauge "probe_dns_answer_rrs" TARGET, "Records in the last DNS answer.";
     LOOKUP = Gauge "probe_dns_lookup_time_seconds" TARGET, "How long the probe's own resolver took for the last attempt.";
     IP_PROTOCOL = Gauge "probe_ip_protocol" TARGET, "4 or 6: how the last attempt went.";
-    TCP_DURATION = Gauge "vigie_probe_phase_duration_seconds" PHASE, "Length of each phase of the last TCP or TLS attempt.";
+    TCP_DURATION = Gauge "vigie_probe_phase_duration_seconds" PHASE, "Length of each phase of the last attempt of kind TCP, TLS, exec, storage or compute.";
+    PLUGIN_EXIT = Gauge "vigie_probe_plugin_exit_code" TARGET, "Exit code of the last plugin that could tell: 0 OK, 1 warning, 2 critical.";
 
     NETWORK_DURATION = Gauge "vigie_probe_network_duration_seconds" PHASE,
         "Length of each phase of the last network attempt: rtt is the median round trip without the reflector's time.";
@@ -52,6 +54,17 @@ metrics! {
     NETWORK_ONE_WAY = Gauge "vigie_probe_network_one_way_delay_seconds" WAY,
         "Median delay forward and back, by two clocks; absent unless both ends know how far theirs may be off.";
     NETWORK_ONE_WAY_ERROR = Gauge "vigie_probe_network_one_way_error_seconds" TARGET, "How far the one-way delays may be off.";
+
+    COMPUTE_UPTIME = Gauge "vigie_probe_compute_uptime_seconds" TARGET, "How long ago the canary VM booted.";
+    COMPUTE_LIVED = Counter "vigie_probe_compute_lived_seconds_total" TARGET,
+        "How long its agent has run: what it rises by less than 1 a second, the VM was paused, suspended or starved.";
+    COMPUTE_SUSPENDED = Counter "vigie_probe_compute_suspended_seconds_total" TARGET, "How long it has been suspended since it booted.";
+    COMPUTE_PROCESSORS = Counter "vigie_probe_compute_processor_seconds_total" TARGET, "Time of all its processors, idle ones too.";
+    COMPUTE_STOLEN = Counter "vigie_probe_compute_stolen_seconds_total" TARGET,
+        "Time of its processors that the hypervisor gave to others although there was work.";
+    COMPUTE_WAITED = Counter "vigie_probe_compute_waited_seconds_total" TARGET,
+        "Time that its threads waited for a processor, all together; absent if its kernel does not count it.";
+    COMPUTE_CLOCK_ERROR = Gauge "vigie_probe_compute_clock_error_seconds" TARGET, "How far its clock may be off the log's, if it knows.";
 
     SAMPLES = Counter "vigie_probe_samples_total" &["instance", "probe", "result"], "Samples made, by what was found: ok, fail, void.";
     REASONS = Counter "vigie_probe_reasons_total" &["instance", "probe", "reason"], "Samples that are not ok, by reason.";
@@ -180,7 +193,7 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
         Kind::Http | Kind::S3 | Kind::Api => &HTTP_DURATION,
         Kind::Icmp => &ICMP_DURATION,
         Kind::Dns => &DNS_DURATION,
-        Kind::Tcp | Kind::Tls => &TCP_DURATION,
+        Kind::Tcp | Kind::Tls | Kind::Exec | Kind::Storage | Kind::Compute => &TCP_DURATION,
         Kind::Network => &NETWORK_DURATION,
     };
     for (phase, length) in &last.phases {
@@ -198,6 +211,7 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
         (&HOP_LIMIT, facts.hop_limit.map(f64::from)),
         (&DNS_ANSWERS, facts.answer_records.map(|records| records as f64)),
         (&IP_PROTOCOL, facts.ip_protocol.map(f64::from)),
+        (&PLUGIN_EXIT, facts.plugin_exit_code.map(f64::from)),
     ];
     for (metric, value) in values {
         if let Some(value) = value {
@@ -206,6 +220,9 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
     }
     if let Some(exchange) = &facts.exchange {
         expose_exchange(out, target, vantage, exchange);
+    }
+    if let Some(vitals) = &facts.vitals {
+        expose_vitals(out, &labels, vitals);
     }
 }
 
@@ -223,6 +240,23 @@ fn expose_exchange(out: &mut Exposition, target: &str, vantage: &str, exchange: 
         out.put(&NETWORK_ONE_WAY, &[target, vantage, "forward"], seconds(one_way.forward));
         out.put(&NETWORK_ONE_WAY, &[target, vantage, "back"], seconds(one_way.back));
         out.put(&NETWORK_ONE_WAY_ERROR, &labels, seconds(one_way.error));
+    }
+}
+
+fn expose_vitals(out: &mut Exposition, labels: &[&str; 2], vitals: &Vitals) {
+    let values = [
+        (&COMPUTE_UPTIME, Some(seconds(vitals.up))),
+        (&COMPUTE_LIVED, vitals.lived.map(seconds)),
+        (&COMPUTE_SUSPENDED, Some(seconds(vitals.asleep))),
+        (&COMPUTE_PROCESSORS, Some(vitals.ticks as f64 / 100.0)),
+        (&COMPUTE_STOLEN, Some(vitals.stolen_ticks as f64 / 100.0)),
+        (&COMPUTE_WAITED, vitals.waited.map(seconds)),
+        (&COMPUTE_CLOCK_ERROR, vitals.clock_error.map(seconds)),
+    ];
+    for (metric, value) in values {
+        if let Some(value) = value {
+            out.put(metric, labels, value);
+        }
     }
 }
 
@@ -275,6 +309,39 @@ mod tests {
             assert!(known.contains(line), "{line} in {known}");
         }
         assert!(!text(None).contains("one_way"));
+    }
+
+    #[test]
+    fn a_starved_vm_says_so() {
+        let (at, holds, s) = (now(), Duration::from_secs(13), Span::from_secs);
+        let vitals = Vitals {
+            boot: 1,
+            up: s(900),
+            asleep: s(20),
+            lived: Some(s(800)),
+            ticks: 180_000,
+            stolen_ticks: 50_050,
+            waited: None,
+            clock_error: Some(Span::from_us(2_500)),
+        };
+        let facts = Facts { vitals: Some(vitals), ..Facts::default() };
+        let mut stats = TargetStats::new(Kind::Compute);
+        stats.note(None, Last { outcome: Outcome::Ok, at, holds, took: s(0), phases: Vec::new(), facts });
+        let mut figures = Figures::default();
+        figures.targets.insert(TargetId::from("vm"), stats);
+        let text = expose(&figures, "az06", at);
+        for (name, value) in [
+            ("uptime_seconds", "900"),
+            ("lived_seconds_total", "800"),
+            ("suspended_seconds_total", "20"),
+            ("processor_seconds_total", "1800"),
+            ("stolen_seconds_total", "500.5"),
+            ("clock_error_seconds", "0.0025"),
+        ] {
+            let line = format!("vigie_probe_compute_{name}{{instance=\"vm\",probe=\"az06\"}} {value}\n");
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+        assert!(!text.contains("waited"));
     }
 
     #[test]

@@ -114,10 +114,6 @@ pub(crate) struct Zone {
 }
 
 impl Access {
-    pub(crate) fn endpoint(&self) -> &str {
-        self.endpoint.trim_end_matches('/')
-    }
-
     fn address(&self) -> Result<Address, CheckError> {
         let address = Address::parse(&self.endpoint)?;
         if address.path != "/" {

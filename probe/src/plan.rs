@@ -25,8 +25,8 @@ pub(crate) struct Plan {
 
 /// What `vantage` has to measure at `now`. A target that no service needs any more is not probed (SPEC §2).
 pub(crate) fn of(catalogue: &Catalogue, vantage: &VantageId, now: Time) -> Plan {
-    let needed = needed(catalogue, now);
-    let assignments = catalogue.targets.iter().zip(needed).filter(|(_, needed)| *needed).filter_map(|(target, _)| {
+    let needed = needed_until(catalogue);
+    let assignments = catalogue.targets.iter().zip(needed).filter(|(_, until)| *until > now).filter_map(|(target, _)| {
         let plan = target.plan.at(now);
         let place = plan.vantages.iter().position(|at| catalogue.vantages[*at].id == *vantage)?;
         let (period, timeout, check) = (plan.period?, plan.timeout?, plan.check.clone()?);
@@ -39,15 +39,15 @@ pub(crate) fn of(catalogue: &Catalogue, vantage: &VantageId, now: Time) -> Plan 
     Plan { assignments: assignments.collect(), until }
 }
 
-/// For each target, whether a service that has not ended needs it, in any version.
-pub(crate) fn needed(catalogue: &Catalogue, now: Time) -> Vec<bool> {
-    let mut needed = vec![false; catalogue.targets.len()];
-    let live = (0..catalogue.services.len()).filter(|&at| catalogue.services[at].until.is_none_or(|until| until > now));
-    for service in live.flat_map(|at| catalogue.reach(at)) {
-        for need in catalogue.services[service].needs.all() {
+/// For each target, when the last of the services that need it in any version ends; [`Time::BEGINNING`] if none ever does need it.
+pub(crate) fn needed_until(catalogue: &Catalogue) -> Vec<Time> {
+    let mut needed = vec![Time::BEGINNING; catalogue.targets.len()];
+    for (at, outer) in catalogue.services.iter().enumerate() {
+        let until = outer.until.unwrap_or(Time::FOREVER);
+        for need in catalogue.reach(at).into_iter().flat_map(|service| catalogue.services[service].needs.all()) {
             need.for_each_leaf(&mut |leaf| {
                 if let Need::Target(target) = leaf {
-                    needed[*target] = true;
+                    needed[*target] = needed[*target].max(until);
                 }
             });
         }

@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Where a secret is to be found. The catalogue holds this, never the secret.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[serde(try_from = "Value")]
 pub enum SecretSource {
     /// In a file, without its last newline.
     File(PathBuf),
@@ -36,6 +37,20 @@ pub enum SecretError {
     /// There is nothing in it, or it could not stand in a header.
     #[error("the secret in {0} is empty or has characters that are not printable ASCII")]
     Unfit(String),
+}
+
+impl TryFrom<Value> for SecretSource {
+    type Error = &'static str;
+
+    /// Without a word of what stands there: it may be the secret itself.
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        let source = value.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.iter().next());
+        match source.map(|(kind, place)| (kind.as_str(), place)) {
+            Some(("file", Value::String(path))) => Ok(Self::File(path.into())),
+            Some(("env", Value::String(name))) => Ok(Self::Env(name.clone())),
+            _ => Err("a secret is never written here: say where it is, { file = \"…\" } or { env = \"…\" }"),
+        }
+    }
 }
 
 impl SecretSource {
@@ -92,5 +107,17 @@ mod tests {
         let error = SecretSource::File(path).read().unwrap_err().to_string();
         assert!(error.contains("token") && !error.contains("lines"), "{error}");
         assert!(SecretSource::Env("VIGIE_NO_SUCH_VARIABLE".into()).read().is_err());
+    }
+    #[test]
+    fn one_that_is_written_where_its_place_belongs_is_not_told_on() {
+        use serde_json::json;
+        for wrong in
+            [json!("s3cr3t"), json!({"s3cr3t": 1}), json!({"file": ["s3cr3t"]}), json!({"file": "a", "env": "s3cr3t"}), json!(null)]
+        {
+            let error = serde_json::from_value::<SecretSource>(wrong).unwrap_err().to_string();
+            assert!(error.contains("never written here") && !error.contains("s3cr3t"), "{error}");
+        }
+        let source: SecretSource = serde_json::from_value(json!({"env": "TOKEN"})).unwrap();
+        assert_eq!(source, SecretSource::Env("TOKEN".into()));
     }
 }

@@ -14,7 +14,7 @@ use vigie_contract::record::{Record, SampleDetails, encode};
 use vigie_contract::sample::hold;
 use vigie_contract::{Catalogue, Outcome, Reason, Sample, Span, TargetId, Time, VantageId};
 
-use crate::ceiling;
+use crate::ceiling::{self, Exceeded};
 use crate::check::{self, Attempt, Check, CheckError, Finding, Trace};
 use crate::clock::{Clock, Disturbance, duration, now, span};
 use crate::limits::{RETRY_AFTER, SHORTEST_PERIOD};
@@ -58,6 +58,12 @@ pub struct Unmeasurable {
     /// Why.
     #[source]
     pub cause: CheckError,
+}
+
+impl From<Exceeded> for Unmeasurable {
+    fn from(exceeded: Exceeded) -> Self {
+        Self { target: exceeded.target(), cause: exceeded.into() }
+    }
 }
 
 /// One target under measurement.
@@ -199,7 +205,7 @@ impl Station {
     fn build(&self, catalogue: &Catalogue, known: [&[Rc<Watched>]; 2], wall: Time) -> Result<Built, Vec<Unmeasurable>> {
         let plan = plan::of(catalogue, &self.vantage, wall);
         let known = known.map(|all| all.iter().map(|watched| (&watched.assignment.target, watched)).collect::<HashMap<_, _>>());
-        let mut problems = ceiling::excesses_from(catalogue, wall);
+        let mut problems: Vec<_> = ceiling::exceeded(catalogue, wall).into_iter().map(Unmeasurable::from).collect();
         let mut next = Vec::with_capacity(plan.assignments.len());
         for assignment in plan.assignments {
             let same = known.iter().filter_map(|known| known.get(&assignment.target)).find(|same| same.assignment == assignment);
@@ -477,6 +483,8 @@ struct Shot {
 mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
 
+    use vigie_contract::catalogue::Strictness;
+
     use super::*;
     use crate::check::{Answer, Kind};
     use crate::net::{self, Source};
@@ -547,6 +555,21 @@ mod tests {
         let made = made(&samples);
         assert_eq!(made.iter().map(|(slot, ..)| *slot).collect::<Vec<_>>(), expected);
         assert!((0..).zip(&made).all(|(number, (_, seq, _))| number == *seq), "{made:?}");
+    }
+
+    #[test]
+    fn a_catalogue_that_asks_too_much_of_a_host_is_refused_whole() {
+        let target = |id: &str| {
+            let check = "{ kind = \"network\", address = \"192.0.2.7:862\", packets = 50 }";
+            format!("[[target]]\nid = \"{id}\"\nvantages = [\"v\"]\nperiod = \"1s\"\ntimeout = \"1s\"\ncheck = {check}\n")
+        };
+        let service =
+            "[[indicator]]\nid = \"I\"\nobjective = \"99\"\n[[service]]\nid = \"s\"\nindicator = \"I\"\nneeds = { all = [\"a\", \"b\"] }\n";
+        let catalogue = Catalogue::read(&(target("a") + &target("b") + service), Strictness::Replay).unwrap().0;
+        let Err(problems) = station().0.build(&catalogue, [&[], &[]], START) else { panic!("it asks 200 times a second") };
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("target `a`: too much for host `192.0.2.7`") && told[0].contains("the ceiling is 100"), "{told:?}");
     }
 
     #[test]

@@ -174,10 +174,12 @@ async fn restart(servers: &Servers) {
     let catalogue = catalogue_record(catalogue(TARGETS));
     let began = wall_now() - Span::from_us(SLOTS * PERIOD_US);
     engine.step(0, began, decode_appended(&catalogue, began).unwrap().record);
-    let mut offset = 1;
+    let mut offset = 1_u64;
     for slot in 0..SLOTS {
         for pair in 0..TARGETS * VANTAGES {
-            let t1 = began + Span::from_us(slot * PERIOD_US + pair as i64 * 3_000);
+            // Stamps as real ones are: no slot begins quite when it should, and no answer takes as long as another.
+            let noise = offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49;
+            let t1 = began + Span::from_us(slot * PERIOD_US + pair as i64 * 3_000 + noise as i64);
             let text = sample(pair / VANTAGES, pair % VANTAGES, slot, t1);
             let decoded = decode_appended(text.as_bytes(), t1 + Span::from_us(5_000)).unwrap();
             engine.step(offset, t1 + Span::from_us(5_000), decoded.record);

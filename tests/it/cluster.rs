@@ -362,6 +362,27 @@ fn groups_that_move_between_members_in_mid_window_are_folded_by_one_at_a_time() 
     cluster.wait_for_open(0);
     cluster.wait_until_all("up");
     cluster.wait_until_delivered();
+    a_member_answers_for_all_groups_that_it_folds(cluster.aggregator(0));
     let (_, versions) = cluster.prove();
     assert!(versions >= 2, "the test has seen no window");
+}
+
+fn a_member_answers_for_all_groups_that_it_folds(member: &Program) {
+    let (status, metrics) = member.get("/metrics");
+    assert_eq!(status, 200);
+    let lines = metrics.lines().filter(|line| !line.starts_with('#'));
+    let mut series: Vec<&str> = lines.filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
+    for service in ["a/r1", "web/r1"] {
+        let wanted = format!("vigie_service_state{{indicator=\"I\",service=\"{service}\"}}");
+        assert!(series.contains(&wanted.as_str()), "{wanted} in {metrics}");
+    }
+    let count = series.len();
+    series.sort_unstable();
+    series.dedup();
+    assert_eq!(series.len(), count, "a series is there twice: {metrics}");
+    assert_eq!(metrics.matches("# TYPE vigie_frontier_timestamp_seconds ").count(), 1);
+    let page = member.get("/").1;
+    assert!(page.contains("href=\"/groups/main/\"") && page.contains("href=\"/groups/webs/\""), "{page}");
+    let (status, directory) = member.get("/api/v1/services");
+    assert!(status == 404 && directory.contains("/groups/webs/"), "{directory}");
 }

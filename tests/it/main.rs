@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may panic: that is how it fails")]
 
 mod api;
+mod bucket;
 mod cluster;
 mod conformance;
 mod exposition;

@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Map, Value};
-use vigie_aggregator::archive::segments;
+use vigie_aggregator::archive::{Shelf, segments};
 use vigie_aggregator::port::Logged;
 use vigie_contract::Catalogue;
 use vigie_contract::catalogue::Strictness;
@@ -137,13 +137,18 @@ impl Cluster {
         Self { dir, webs, kafka, clickhouse, aggregators: vec![None, None], probe: None, groups: groups.to_vec() }
     }
 
-    /// Starts the member of a deployment, or another beside it.
+    /// Starts the member of a deployment, or another beside it. It archives into the bucket that `DEPLOYMENT.toml` describes, if there is
+    /// such a file.
     ///
     /// # Panics
     /// If it does not answer.
     pub fn start_member(&self, deployment: &str, member: &str) -> Program {
-        let args =
-            ["aggregate", "--kafka", "kafka.toml", "--clickhouse", "clickhouse.toml", "--deployment", deployment, "--member", member];
+        let mut args =
+            vec!["aggregate", "--kafka", "kafka.toml", "--clickhouse", "clickhouse.toml", "--deployment", deployment, "--member", member];
+        let bucket = format!("{deployment}.toml");
+        if self.dir.path().join(&bucket).exists() {
+            args.extend(["--archive", &bucket]);
+        }
         Program::start(self.dir.path(), &args)
     }
 
@@ -393,7 +398,7 @@ fn is_all_at(aggregator: &Program, path: &str, state: &str) -> bool {
 /// If it is damaged.
 pub fn read_archive(dir: &Path) -> Vec<Logged> {
     let mut log = Vec::new();
-    for segment in segments(dir).unwrap() {
+    for segment in segments(&Shelf::directory(dir)).unwrap() {
         segment.verify(Some(&mut |logged| log.push(logged))).unwrap();
     }
     log

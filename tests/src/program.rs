@@ -24,9 +24,10 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--locked", "--package", "vigie", "--features", "kafka-tls"])
+            // Together with what runs it, so that features are the same and nothing is built twice.
+            .args(["build", "--quiet", "--locked", "--workspace", "--bins", "--features", "vigie/kafka-tls,vigie/s3"])
             // As the test itself was built: a benchmark's program is no debug build.
-            .args(if cfg!(debug_assertions) { &[][..] } else { &["--release"] })
+            .args(if cfg!(debug_assertions) { &["--tests"][..] } else { &["--release", "--benches"] })
             .current_dir(root)
             .status();
         assert!(built.unwrap().success(), "vigie cannot be built");

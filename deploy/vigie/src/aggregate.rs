@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vigie_aggregator::api::Api;
-use vigie_aggregator::archive::Archive;
+use vigie_aggregator::archive::{Archive, Shelf};
 use vigie_aggregator::archivist::Archivist;
 use vigie_aggregator::clock::wall_now;
 use vigie_aggregator::core::digest::sha256_hex;
@@ -66,9 +66,9 @@ pub(crate) struct RegionArgs {
     /// Who takes the responsibility for a catalogue that changes the past
     #[arg(long, value_name = "NAME")]
     override_by: Option<String>,
-    /// Archive the evidence into this directory, and read from there what the log has forgotten; without one it is deleted with the log's
-    /// retention, 14 days
-    #[arg(long, value_name = "DIR")]
+    /// Archive the evidence there, and read from there what the log has forgotten: a directory, or the settings of a bucket, TOML.
+    /// Without an archive evidence is deleted with the log's retention, 14 days
+    #[arg(long, value_name = "PLACE")]
     pub(crate) archive: Option<PathBuf>,
     /// A line to show under the page's title
     #[arg(long, value_name = "TEXT")]
@@ -177,7 +177,7 @@ impl Aggregator {
         let region = Region::new(GROUP, Engine::new(settings(&log), None));
         let (has_ended, ended) = watch::channel(false);
         if let Some(archive) = &args.archive {
-            region.archived_by(Arc::new(Archivist::new(Archive::new(archive, GROUP, log.log_epoch()))));
+            region.archived_by(Arc::new(Archivist::new(Archive::new(&Shelf::open(archive)?, GROUP, log.log_epoch()))));
         }
         let folding = fold(Arc::clone(&region), Arc::clone(&log), Arc::clone(&store), stop);
         let result = tokio::spawn(async move {

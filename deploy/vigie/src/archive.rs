@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use vigie_aggregator::archive::Archive;
+use vigie_aggregator::archive::{Archive, Shelf};
 use vigie_aggregator::archivist::Archivist;
 
 use crate::place::Place;
@@ -15,15 +15,16 @@ use crate::shell;
 pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
-    /// The archive's directory; `vigie replay --evidence DIR/GROUP/EPOCH` evaluates what is in it
-    #[arg(long, value_name = "DIR")]
+    /// The archive: a directory, or the settings of a bucket, TOML; `vigie replay --evidence PLACE/GROUP/EPOCH` evaluates what is in it
+    #[arg(long, value_name = "PLACE")]
     to: PathBuf,
 }
 
 pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
     shell::run_quietly(async {
+        let shelf = Shelf::open(&args.to)?;
         for opened in args.place.logs()? {
-            let archivist = Archivist::new(Archive::new(&args.to, &opened.group, opened.log_epoch));
+            let archivist = Archivist::new(Archive::new(&shelf, &opened.group, opened.log_epoch));
             archivist.catch_up(&opened.log).await?;
             let figures = archivist.figures();
             writeln!(io::stdout(), "group {}, log epoch {}: archived up to offset {}", opened.group, opened.log_epoch, figures.next)?;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use vigie_aggregator::clock::wall_now;
 use vigie_contract::Catalogue;
 use vigie_contract::catalogue::{ChangeKind, Strictness};
 
@@ -52,13 +53,9 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes what a probe could not make of the checks to `errors`; whether there is nothing of the kind.
+/// Writes what a probe could not make of the checks, or must not do, to `errors`; whether there is nothing of the kind.
 pub(crate) fn draw_check_problems(catalogue: &Catalogue, errors: &mut impl Write) -> io::Result<bool> {
     let mut is_sound = true;
-    for excess in vigie_probe::excesses(catalogue) {
-        is_sound = false;
-        writeln!(errors, "error: {excess}")?;
-    }
     for target in &catalogue.targets {
         for check in target.plan.all().filter_map(|plan| plan.check.as_ref()) {
             if let Err(problem) = vigie_probe::validate(check) {
@@ -66,6 +63,10 @@ pub(crate) fn draw_check_problems(catalogue: &Catalogue, errors: &mut impl Write
                 writeln!(errors, "error: the check of target `{}` cannot be made: {problem}", target.id)?;
             }
         }
+    }
+    for exceeded in vigie_probe::exceeded(catalogue, wall_now()) {
+        is_sound = false;
+        writeln!(errors, "error: {exceeded}")?;
     }
     Ok(is_sound)
 }

@@ -6,21 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use vigie_aggregator::api::Api;
-use vigie_aggregator::archive::{Archive, Archived};
+use vigie_aggregator::archive::{Archive, Archived, Shelf};
 use vigie_aggregator::archivist::Archivist;
 use vigie_aggregator::clickhouse::{self, ClickHouseStore};
 use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings as EngineSettings};
@@ -28,32 +20,19 @@ use vigie_aggregator::ingest::Tokens;
 use vigie_aggregator::kafka::{KafkaLog, KafkaSnapshots};
 use vigie_aggregator::start;
 use vigie_aggregator::{kafka::Outbox, live, live::Region};
-use vigie_contract::metric::{Exposition, Kind, Metric};
-use vigie_kafka::{Finding, Health, Membership, Ownership, Producer, Settings, Trouble, verify};
+use vigie_kafka::{Finding, Membership, Ownership, Producer, Settings, verify};
 
 use crate::aggregate::RegionArgs;
 use crate::place::{GroupLog, Log, Opened};
 use crate::shell::{self, Failure, Serving};
+use crate::shown::Shown;
 
 /// What to do when neither log nor snapshot has the beginning.
-const MEND: &str = "give --archive the directory in which the log is archived";
+const MEND: &str = "give --archive the place where the log is archived";
 /// Who reads only, and keeps no snapshots.
 const READER: &str = "";
 /// A pause between attempts at what does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
-
-const TROUBLE: Metric = Metric {
-    name: "vigie_kafka_trouble",
-    help: "1 while this client of Kafka does not work for this reason; what Kafka says is in the log and on /readyz.",
-    kind: Kind::Gauge,
-    labels: &["client", "trouble"],
-};
-const OWNED: Metric = Metric {
-    name: "vigie_group_owned",
-    help: "1 if this process folds the log of the group, 0 if another member of its deployment does, or nobody yet.",
-    kind: Kind::Gauge,
-    labels: &["group"],
-};
 
 /// What a member of a deployment needs.
 #[derive(clap::Args, Clone)]
@@ -121,18 +100,6 @@ pub(crate) fn refuse(findings: &[Finding]) -> Result<(), Failure> {
     if fatal.is_empty() { Ok(()) } else { Err(Failure::new(fatal.join("\n  "))) }
 }
 
-/// The metrics of clients of Kafka.
-pub(crate) fn kafka_metrics(clients: &[(&str, Option<(Trouble, String)>)]) -> String {
-    let mut out = Exposition::default();
-    for (client, trouble) in clients {
-        for kind in Trouble::ALL {
-            let is = trouble.as_ref().is_some_and(|(trouble, _)| *trouble == kind);
-            out.put(&TROUBLE, &[client, kind.as_str()], f64::from(u8::from(is)));
-        }
-    }
-    out.into_text()
-}
-
 /// Folds what the deployment gives to this member, until it is told to stop.
 pub(crate) async fn run(args: &Args, (kafka, store): (&Path, &Path), serving: &Serving, region: &RegionArgs) -> Result<(), Failure> {
     let settings = Settings::read(kafka)?;
@@ -156,7 +123,7 @@ pub(crate) async fn run(args: &Args, (kafka, store): (&Path, &Path), serving: &S
             settings,
             producer,
             membership,
-            archive: region.archive.clone(),
+            archive: region.archive.as_deref().map(Shelf::open).transpose()?,
             shown: Arc::clone(&shown),
             notice: region.notice(),
             stop: stop.clone(),
@@ -211,7 +178,7 @@ struct Cluster {
     settings: Settings,
     producer: Arc<Producer>,
     membership: Arc<Membership>,
-    archive: Option<PathBuf>,
+    archive: Option<Shelf>,
     snapshots: KafkaSnapshots,
     store: Outbox<ClickHouseStore>,
     shown: Arc<Shown>,
@@ -277,12 +244,12 @@ impl Cluster {
         };
         let _hold = self.membership.hold(partition);
         let log = Arc::new(KafkaLog::open(&self.settings, partition, Arc::clone(&self.producer), Some(Arc::clone(&self.membership)))?);
-        let archive = self.archive.as_ref().map(|dir| Archive::new(dir, &group, self.settings.log_epoch));
+        let archive = self.archive.as_ref().map(|shelf| Archive::new(shelf, &group, self.settings.log_epoch));
         let whole = Archived::new(Arc::clone(&log), archive.clone());
         let new = || engine(&self.settings, &group);
         let region = Region::new(group.clone(), new());
         let api = Api::new(Arc::clone(&region), Arc::clone(&log), Tokens::default(), self.notice.clone(), self.stop.clone());
-        let shown_as = self.shown.show(&group, api.router(), log.health().clone());
+        let shown_as = self.shown.show(Arc::clone(&region), api.router(), log.health().clone());
         let store = Production { store: &self.store, snapshots: &self.snapshots };
         let folding = async {
             let (engine, start) = loop {
@@ -357,138 +324,5 @@ mod production {
         ) -> Result<(), StoreError> {
             self.snapshots.save(group, manifest, changed, ledger).await
         }
-    }
-}
-
-/// What this process answers: the page and API of each group that it folds, those of the first at the root.
-struct Shown {
-    groups: Vec<String>,
-    state: RwLock<ShownState>,
-}
-
-#[derive(Default)]
-struct ShownState {
-    /// By group; each with the number of the fold that it shows.
-    routers: BTreeMap<String, (u64, Router)>,
-    shown: u64,
-    healths: BTreeMap<String, Health>,
-    waits_for: String,
-}
-
-impl Shown {
-    fn new(settings: &Settings, producer: Health) -> Self {
-        let state = ShownState { healths: BTreeMap::from([("producer".to_owned(), producer)]), ..ShownState::default() };
-        Self { groups: settings.groups.clone(), state: RwLock::new(ShownState { waits_for: "starting".to_owned(), ..state }) }
-    }
-
-    fn change(&self, change: impl FnOnce(&mut ShownState)) {
-        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn wait_for(&self, why: &str) {
-        tracing::warn!("{why}");
-        self.joined(why);
-    }
-
-    fn joined(&self, words: &str) {
-        self.change(|state| words.clone_into(&mut state.waits_for));
-    }
-
-    fn watch(&self, client: &str, health: Health) {
-        self.change(|state| drop(state.healths.insert(client.to_owned(), health)));
-    }
-
-    /// Shows a fold; the number is for [`Self::hide`].
-    fn show(&self, group: &str, router: Router, health: Health) -> u64 {
-        let mut number = 0;
-        self.change(|state| {
-            state.shown += 1;
-            number = state.shown;
-            state.routers.insert(group.to_owned(), (number, router));
-            state.healths.insert(format!("log {group}"), health);
-        });
-        number
-    }
-
-    /// A partition may be back before the fold that lost it has ended: what another has shown since stays.
-    fn hide(&self, group: &str, number: u64) {
-        self.change(|state| {
-            if state.routers.get(group).is_some_and(|(shown, _)| *shown == number) {
-                state.routers.remove(group);
-                state.healths.remove(&format!("log {group}"));
-            }
-        });
-    }
-
-    fn router(self: &Arc<Self>) -> Router {
-        let (shown, ready, metrics) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
-        Router::new()
-            .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(move |request: Request| async move { ready.readyz(request).await }))
-            .route("/metrics", get(move |request: Request| async move { metrics.metrics(request).await }))
-            .fallback(move |request: Request| async move { shown.answer(request).await })
-    }
-
-    /// The router that a path is for, and the path as it knows it: `/groups/NAME/…` is the group's, anything else the first group's.
-    fn route(&self, uri: &Uri) -> Option<(Router, String)> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        if let Some((group, rest)) = path.strip_prefix("/groups/").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
-            return Some((state.routers.get(group)?.1.clone(), format!("/{rest}")));
-        }
-        let first = self.groups.iter().find_map(|group| state.routers.get(group))?;
-        Some((first.1.clone(), path.to_owned()))
-    }
-
-    async fn answer(&self, mut request: Request) -> Response {
-        let Some((router, path)) = self.route(request.uri()) else { return self.standby() };
-        if let Ok(uri) = path.parse() {
-            *request.uri_mut() = uri;
-        }
-        match TowerToHyperService::new(router).call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
-    }
-
-    fn standby(&self) -> Response {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", state.waits_for)).into_response()
-    }
-
-    fn troubles(&self) -> Vec<(String, Option<(Trouble, String)>)> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.healths.iter().map(|(client, health)| (client.clone(), health.trouble())).collect()
-    }
-
-    /// What a group's own answer says; with what Kafka says, where it is in trouble.
-    async fn readyz(&self, request: Request) -> Response {
-        let troubles = self.troubles().into_iter().filter_map(|(client, trouble)| Some((client, trouble?)));
-        let words: Vec<String> =
-            troubles.map(|(client, (trouble, reason))| format!("kafka {client}: {}: {reason}\n", trouble.as_str())).collect();
-        let answer = self.answer(request).await;
-        if words.is_empty() || answer.status() == StatusCode::OK {
-            return answer;
-        }
-        let own = axum::body::to_bytes(answer.into_body(), 65_536).await.unwrap_or_default();
-        (StatusCode::SERVICE_UNAVAILABLE, String::from_utf8_lossy(&own).into_owned() + &words.concat()).into_response()
-    }
-
-    async fn metrics(&self, request: Request) -> Response {
-        let troubles = self.troubles();
-        let clients: Vec<_> = troubles.iter().map(|(client, trouble)| (client.as_str(), trouble.clone())).collect();
-        let mut text = kafka_metrics(&clients);
-        let mut out = Exposition::default();
-        for group in &self.groups {
-            let is_owned = self.state.read().unwrap_or_else(PoisonError::into_inner).routers.contains_key(group);
-            out.put(&OWNED, &[group], f64::from(u8::from(is_owned)));
-        }
-        text.push_str(&out.into_text());
-        if self.route(request.uri()).is_some() {
-            let answer = self.answer(request).await;
-            let own = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap_or_default();
-            text.insert_str(0, &String::from_utf8_lossy(&own));
-        }
-        ([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], text).into_response()
     }
 }

@@ -4,14 +4,17 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
-use vigie_aggregator::archive;
+use vigie_aggregator::archive::{self, Shelf};
+use vigie_aggregator::port::Logged;
 use vigie_aggregator::replay::{Fault, Replay};
 use vigie_contract::record::LONGEST_RECORD_BYTES;
 
-/// Feeds the evidence at `path` (`-`: standard input; a directory: the archive of a group's log) to `replay` and names on `errors` every
+/// Feeds the evidence at `path` (`-`: standard input; a directory, or what lies below a bucket's settings: the archive of a group's log) to `replay` and names on `errors` every
 /// line that is not taken; without a catalogue to go by, only those that are no evidence at all.
 pub(crate) fn feed(replay: &mut Replay, path: &Path, has_catalogue: bool, errors: &mut impl Write) -> io::Result<()> {
-    if path.is_dir() {
+    // `bucket.toml/main` is no path of the file system: a file stands where it wants a directory.
+    let is_below_a_file = path.ancestors().skip(1).any(Path::is_file);
+    if path.is_dir() || is_below_a_file {
         return feed_archive(replay, path, has_catalogue, errors);
     }
     let input: Box<dyn Read> = if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
@@ -29,24 +32,36 @@ pub(crate) fn feed(replay: &mut Replay, path: &Path, has_catalogue: bool, errors
 
 /// Of one log, or of all logs of a group one after the other.
 fn feed_archive(replay: &mut Replay, path: &Path, has_catalogue: bool, errors: &mut impl Write) -> io::Result<()> {
-    let mut epochs = archive::epochs(path).map_err(io::Error::other)?;
+    // On its threads a bucket is asked.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let _within = runtime.enter();
+    let shelf = Shelf::open(path).map_err(io::Error::other)?;
+    let mut epochs = archive::epochs(&shelf).map_err(io::Error::other)?;
     if epochs.is_empty() {
-        let own = path.canonicalize()?.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0);
-        epochs.push((own, path.to_owned()));
+        let own = shelf.name().and_then(|name| name.parse().ok()).unwrap_or(0);
+        epochs.push((own, shelf));
     }
-    for (log_epoch, dir) in epochs {
-        let segments = archive::segments(&dir).map_err(io::Error::other)?;
+    for (log_epoch, shelf) in epochs {
+        let segments = archive::segments(&shelf).map_err(io::Error::other)?;
         if segments.is_empty() {
             return Err(io::Error::other("there is no segment of an archive in it: name the directory of a group, or of its log epoch"));
         }
-        for pair in segments.windows(2).filter(|pair| pair[0].next != pair[1].first) {
+        for pair in segments.windows(2).filter(|pair| pair[0].next < pair[1].first) {
             writeln!(errors, "warning: offsets {} to {} are not in the archive", pair[0].next, pair[1].first - 1)?;
         }
+        let mut next = 0;
         for segment in segments {
             let mut faults = Vec::new();
-            segment.verify(Some(&mut |logged| faults.extend(replay.push_logged(log_epoch, &logged)))).map_err(io::Error::other)?;
+            let mut push = |logged: Logged| {
+                // Where segments overlap, what the one before had.
+                if logged.offset >= next {
+                    next = logged.offset + 1;
+                    faults.extend(replay.push_logged(log_epoch, &logged));
+                }
+            };
+            segment.verify(Some(&mut push)).map_err(io::Error::other)?;
             for fault in faults.iter().filter(|_| has_catalogue) {
-                writeln!(errors, "{}: {fault}", segment.path.display())?;
+                writeln!(errors, "{}: {fault}", segment.place().display())?;
             }
         }
     }

@@ -27,6 +27,8 @@ mod schema;
 #[cfg(feature = "kafka")]
 mod seed;
 mod shell;
+#[cfg(feature = "kafka")]
+mod shown;
 mod store;
 mod table;
 #[cfg(feature = "kafka")]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use vigie_aggregator::archive::Archive;
+use vigie_aggregator::archive::{Archive, Shelf};
 use vigie_aggregator::archivist::Archivist;
 use vigie_aggregator::clickhouse::{self, ClickHouseStore};
 use vigie_aggregator::core::engine::Engine;
@@ -46,8 +46,8 @@ pub(crate) struct Args {
     /// The settings of ClickHouse, TOML
     #[arg(long, value_name = "FILE")]
     clickhouse: PathBuf,
-    /// The archive's directory, into which the old log goes
-    #[arg(long, value_name = "DIR")]
+    /// The archive, into which the old log goes: a directory, or the settings of a bucket, TOML
+    #[arg(long, value_name = "PLACE")]
     archive: PathBuf,
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         let (engine, publisher, last) = fold_to_the_end(&log, &store).await?;
         refuse_other_groups(&engine)?;
         let mut out = io::stdout().lock();
-        let archivist = Archivist::new(Archive::new(&args.archive, GROUP, log.log_epoch()));
+        let archivist = Archivist::new(Archive::new(&Shelf::open(&args.archive)?, GROUP, log.log_epoch()));
         archivist.catch_up(&log).await?;
         writeln!(out, "the old log, epoch {}, is archived up to offset {}", log.log_epoch(), archivist.figures().next)?;
         let copied = copy(&store, &ClickHouseStore::new(&tables)).await?;

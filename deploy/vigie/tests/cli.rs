@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic: that is how it fails")]
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -86,6 +87,22 @@ fn check_draws_mistakes_like_a_compiler() {
     let drawing =
         "3 | vantages = [\"az05\", \"az05\"]\n  |             ------  ^^^^^^ again here\n  |             |\n  |             first here";
     assert_refuses(&["check", path.to_str().unwrap()], &["c.toml:3:21", drawing, "2 · timeout + 1.1s < period"]);
+}
+
+#[test]
+fn check_refuses_what_would_hammer_a_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids: Vec<String> = (0..10_000).map(|number| format!("t{number}")).collect();
+    let mut text = "[[vantage]]\nid = \"v\"\nanchors = [\"t0\", \"t1\"]\n[[indicator]]\nid = \"I\"\nobjective = 99\n".to_owned()
+        + &format!("[[service]]\nid = \"s\"\nindicator = \"I\"\nneeds = {{ all = {ids:?} }}\nsince = 2026-01-01T00:00:00Z\n");
+    for id in &ids {
+        let _ = write!(text, "[[target]]\nid = \"{id}\"\nvantages = [\"v\"]\nperiod = \"1250ms\"\ntimeout = \"50ms\"\n");
+        let _ = writeln!(text, "check = {{ kind = \"http\", url = \"https://api.example/{id}\", outside = true }}");
+    }
+    let path = written(&dir, "c.toml", text);
+    let expected =
+        "too much for host `api.example` over HTTP from vantage `v`, second attempts included: 16000 requests a second by 10000 targets";
+    assert_refuses(&["check", path.to_str().unwrap()], &[expected, "the ceiling is 20: `t0` 1.6, `t1` 1.6, `t10` 1.6 …"]);
 }
 
 #[test]

@@ -23,7 +23,6 @@ use serde::Deserialize;
 use vigie_contract::Reason;
 
 use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Trace};
-use crate::ceiling::{Demand, PER_SLOT};
 use crate::net::Net;
 use crate::openiaas::{Access, Session, ZONES};
 use crate::sigv4::encode;
@@ -62,14 +61,6 @@ impl Block {
 
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
         Ok(Api { session: self.api.session(net)?, zone: self.zone, turn: Cell::new(0) })
-    }
-
-    /// When every slot needs both attempts, each of the reads is done in every second slot.
-    pub(super) fn demands(&self) -> Vec<Demand> {
-        let zone = self.zone.as_deref().unwrap_or_default();
-        let of_zone = LISTS_OF_A_ZONE.map(|list| format!("{list}?{zone}"));
-        let reads = std::iter::once(ZONES.to_owned()).chain(of_zone);
-        reads.map(|read| Demand::new(self.api.endpoint(), read, 2 * PER_SLOT / READS as i64)).collect()
     }
 }
 

@@ -31,10 +31,9 @@ use serde::de::DeserializeOwned;
 use vigie_contract::{Reason, Span, Time};
 
 use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Trace};
-use crate::ceiling::{Demand, PER_SLOT};
 use crate::clock::now;
 use crate::net::Net;
-use crate::openiaas::{Access, Session, ZONES, Zone};
+use crate::openiaas::{Access, Session, Zone};
 use crate::sigv4::encode;
 
 const LISTS: &str = "/api/backup/v1/open_iaas";
@@ -156,22 +155,6 @@ impl Block {
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
         let duty = self.duty()?;
         Ok(Backup { session: self.api.session(net)?, zone: self.zone, duty })
-    }
-
-    /// When every slot needs both attempts.
-    pub(super) fn demands(&self) -> Vec<Demand> {
-        let endpoint = self.api.endpoint();
-        let of_zone = |list: List| Demand::new(endpoint, format!("{}?{}", list.as_str(), self.zone), 2 * PER_SLOT);
-        let of_machine = |list: List| {
-            let machine = self.virtual_machine.as_deref().unwrap_or_default();
-            Demand::new(endpoint, format!("{}?{}&{machine}", list.as_str(), self.zone), 2 * PER_SLOT)
-        };
-        let mut demands = vec![Demand::new(endpoint, ZONES.to_owned(), PER_SLOT)];
-        match self.operation {
-            Operation::Lists => demands.extend(self.list.map(of_zone)),
-            Operation::Age => demands.extend([List::Backups, List::Policies].map(of_machine)),
-        }
-        demands
     }
 }
 

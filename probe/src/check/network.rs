@@ -31,7 +31,7 @@ use vigie_contract::Reason;
 use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
 use crate::clock::now;
 use crate::net::{Host, Net, fault, own_fault};
-use crate::stamp::packet::LENGTH;
+use crate::stamp::packet::padding;
 use crate::stamp::sender::{Order, exchange};
 use crate::stamp::{Exchange, MOST_BYTES};
 
@@ -110,8 +110,8 @@ impl Network {
         trace.begin(Phase::Rtt);
         let socket = Net::datagram_socket(attempt.net.source, to).await?;
         let clock_error = Some(attempt.clock_error).filter(|error| error.us() > 0);
-        let order = Order { packets: self.packets, bytes: LENGTH, clock_error };
-        let (small, large) = tokio::join!(exchange(&socket, order, attempt.deadline), self.pass_mtu(attempt, to, order));
+        let order = Order { packets: self.packets, enough: self.packets, tail: &[], clock_error };
+        let (small, large) = tokio::join!(exchange(&socket, order, attempt.deadline, |_| {}), self.pass_mtu(attempt, to, order));
         let (figures, error) = small;
         trace.facts.exchange = Some(figures);
         trace.close(now());
@@ -126,13 +126,13 @@ impl Network {
     }
 
     /// Whether packets of the size that is asked for, if one is, come through.
-    async fn pass_mtu(&self, attempt: &Attempt<'_>, to: SocketAddr, order: Order) -> Result<(), Finding> {
+    async fn pass_mtu(&self, attempt: &Attempt<'_>, to: SocketAddr, order: Order<'_>) -> Result<(), Finding> {
         let Some(mtu) = self.mtu else { return Ok(()) };
         let socket = Net::datagram_socket(attempt.net.source, to).await?;
         forbid_fragments(&socket, to)?;
         let headers = if to.is_ipv4() { IPV4_AND_UDP_BYTES } else { IPV6_AND_UDP_BYTES };
-        let order = Order { bytes: usize::from(mtu) - headers, ..order };
-        let (Exchange { replied, .. }, error) = exchange(&socket, order, attempt.deadline).await;
+        let padding = padding(usize::from(mtu) - headers);
+        let (Exchange { replied, .. }, error) = exchange(&socket, Order { tail: &padding, ..order }, attempt.deadline, |_| {}).await;
         let is_too_large = error.as_ref().and_then(std::io::Error::raw_os_error) == Some(Errno::EMSGSIZE as i32);
         match error {
             _ if is_too_large || is_narrower(&socket, to, mtu) => Err(Finding::Fail(Reason::Unhealthy)),

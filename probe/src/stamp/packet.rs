@@ -17,9 +17,11 @@ pub(crate) const LENGTH: usize = 44;
 /// Where a request has zeros and a reply has what the reflector saw.
 const REFLECTED: usize = 16;
 /// The head of a TLV: flags, type, length of what follows.
-const TLV_HEAD: usize = 4;
-/// Set by a sender in every TLV; a reflector that understands it clears it.
+pub(crate) const TLV_HEAD: usize = 4;
+/// Flag U, set by a sender in every TLV; a reflector that understands it clears it.
 const UNRECOGNISED: u8 = 0x80;
+/// The flags of a TLV that a reflector has understood.
+pub(crate) const RECOGNISED: u8 = 0;
 const EXTRA_PADDING: u8 = 1;
 /// From the epoch of NTP, 1900, to that of Unix.
 const EPOCHS_APART_S: i64 = 2_208_988_800;
@@ -173,15 +175,16 @@ impl Fields<'_> {
     }
 }
 
+/// A TLV (RFC 8972 §4) as a sender writes it.
+pub(crate) fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
+    let [high, low] = (value.len() as u16).to_be_bytes();
+    [&[UNRECOGNISED, kind, high, low], value].concat()
+}
+
 /// What follows a request to make it `length` long: an Extra Padding TLV, if there is room for its head.
 pub(crate) fn padding(length: usize) -> Vec<u8> {
-    let mut padding = vec![0; length.saturating_sub(LENGTH)];
-    let value = padding.len().saturating_sub(TLV_HEAD) as u16;
-    if let Some(head) = padding.first_chunk_mut::<TLV_HEAD>() {
-        let [high, low] = value.to_be_bytes();
-        *head = [UNRECOGNISED, EXTRA_PADDING, high, low];
-    }
-    padding
+    let room = length.saturating_sub(LENGTH);
+    room.checked_sub(TLV_HEAD).map_or_else(|| vec![0; room], |value| tlv(EXTRA_PADDING, &vec![0; value]))
 }
 
 #[cfg(test)]

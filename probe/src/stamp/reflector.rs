@@ -10,7 +10,7 @@
 //! It is stateful (RFC 8762 §4.2): the replies of a session, which is a source address, port and SSID, are numbered from 0, so that a
 //! sender can tell on which way a packet was lost. Over so many sessions that the table is full, a reply repeats the request's number, as
 //! that of a stateless reflector does. What follows the 44 octets is sent back as it came: TLVs keep the flag that says that nobody
-//! understood them (RFC 8972 §4).
+//! understood them (RFC 8972 §4), but for the one that asks for the machine's [`Vitals`].
 //!
 //! A reply leaves from the address that the reflector is bound to. On a machine with several addresses bind it to one of them: a
 //! connected sender hears only the one that it asked.
@@ -30,6 +30,7 @@ use super::packet::{ErrorEstimate, LENGTH, Reply, Request, Stamp};
 use super::peer::Prefix;
 use super::socket::{self, ROOM};
 use crate::clock::{Clock, now, wall_now};
+use crate::vitals::{Vitals, Watch};
 
 /// So often a declared peer is answered: a mesh of dozens of targets, five packets a second each.
 const PACE: Duration = Duration::from_millis(1);
@@ -115,12 +116,12 @@ impl Reflectors {
         let socket = UdpSocket::bind(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket::prepare(&socket, address.is_ipv4())?;
-        let (stop, mut rules) = (Arc::clone(&self.stop), Rules::new(peers, now()));
+        let (stop, mut rules, mut watch) = (Arc::clone(&self.stop), Rules::new(peers, now()), Watch::start(now())?);
         let listens = socket.local_addr()?;
         self.threads.push(std::thread::Builder::new().name("vigie-reflect".into()).spawn(move || {
             let mut room = vec![0; ROOM];
             while !stop.load(Ordering::Relaxed) {
-                match reflect(&socket, &mut room, &mut rules, &clock, &counts) {
+                match reflect(&socket, &mut room, &mut rules, &mut watch, &clock, &counts) {
                     // Nothing came; or an ICMP error about an earlier answer.
                     Ok(()) | Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => {}
                     Err(errno) => {
@@ -142,9 +143,11 @@ impl Drop for Reflectors {
 }
 
 /// Takes one datagram and answers it, or counts why not. It is counted before the answer leaves: whoever has it, finds it counted.
-fn reflect(socket: &UdpSocket, room: &mut [u8], rules: &mut Rules, clock: &Clock, counts: &Counts) -> Result<(), Errno> {
-    let received = socket::receive(socket, room).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+fn reflect(socket: &UdpSocket, room: &mut [u8], rules: &mut Rules, watch: &mut Watch, clock: &Clock, counts: &Counts) -> Result<(), Errno> {
+    let received = socket::receive(socket, room);
     let at = now();
+    watch.beat(at);
+    let received = received.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
     let packet = &mut room[..received.bytes];
     let asked = received.from.ok_or(Ignored::Undeclared).and_then(|from| Ok((from, rules.reply(from, packet, at)?)));
     counts.note(asked.as_ref().map(|_| ()).map_err(|why| *why));
@@ -156,7 +159,9 @@ fn reflect(socket: &UdpSocket, room: &mut [u8], rules: &mut Rules, clock: &Clock
         answered: Stamp::of(wall_now()),
         ..reply
     };
-    packet[..LENGTH].copy_from_slice(&reply.to_bytes());
+    let (head, tail) = packet.split_at_mut(LENGTH);
+    head.copy_from_slice(&reply.to_bytes());
+    Vitals::answer(tail, || watch.vitals(clock.error(at)));
     if socket.send_to(packet, from).is_err() {
         counts.note(Err(Ignored::Unsent));
     }

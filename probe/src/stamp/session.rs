@@ -74,9 +74,9 @@ impl Session {
         Request { seq, sent: stamp, error: ErrorEstimate::of(self.error), ssid: self.ssid }.to_bytes()
     }
 
-    /// A datagram that arrived from the reflector's address. It answers a packet if it repeats its number and its stamp, and has the
-    /// session's identifier or, from a reflector that knows RFC 8762 only, none.
-    pub(super) fn take(&mut self, bytes: &[u8], arrived: Instant) {
+    /// A datagram that arrived from the reflector's address; whether it answers a packet. It does if it repeats its number and its stamp,
+    /// and has the session's identifier or, from a reflector that knows RFC 8762 only, none.
+    pub(super) fn take(&mut self, bytes: &[u8], arrived: Instant) -> bool {
         let reply = Reply::from_bytes(bytes).filter(|reply| reply.ssid == self.ssid || reply.ssid == 0);
         let answered = reply.and_then(|reply| {
             let sent = self.sent.get_mut(reply.request_seq as usize)?;
@@ -84,21 +84,23 @@ impl Session {
         });
         let Some((reply, sent)) = answered else {
             self.ignored += 1;
-            return;
+            return false;
         };
         sent.journey = Some(journey(&reply, sent, arrived, self.error));
         if self.highest.is_some_and(|highest| reply.request_seq < highest) {
             self.reordered += 1;
         }
         self.highest = self.highest.max(Some(reply.request_seq));
+        true
     }
 
     pub(super) fn sent(&self) -> u32 {
         self.sent.len() as u32
     }
 
-    pub(super) fn is_complete(&self) -> bool {
-        self.sent.iter().all(|sent| sent.journey.is_some())
+    /// How many packets were answered.
+    pub(super) fn replied(&self) -> u32 {
+        self.sent.iter().filter(|sent| sent.journey.is_some()).count() as u32
     }
 
     pub(super) fn exchange(&self) -> Exchange {
@@ -109,7 +111,7 @@ impl Session {
         let one_way = |of: fn(&OneWay) -> Span| median(one_ways.iter().map(of));
         Exchange {
             sent: self.sent(),
-            replied: journeys.len() as u32,
+            replied: self.replied(),
             reordered: self.reordered,
             ignored: self.ignored,
             round_trip: median(journeys.iter().map(|journey| journey.round_trip)),
@@ -220,15 +222,13 @@ mod tests {
             Reply { request_seq: 2, ..good },
             Reply { request_sent: Stamp(good.request_sent.0 + 1), ..good },
         ];
-        forged.iter().for_each(|reply| session.take(&reply.to_bytes(), at));
-        session.take(&good.to_bytes()[..43], at);
-        session.take(&[], at);
+        assert!(forged.iter().all(|reply| !session.take(&reply.to_bytes(), at)));
+        assert!(!session.take(&good.to_bytes()[..43], at) && !session.take(&[], at));
         assert_eq!(session.exchange(), Exchange { sent: 2, ignored: 6, ..Exchange::default() });
-        session.take(&Reply { ssid: 0, ..good }.to_bytes(), at);
-        session.take(&good.to_bytes(), at);
+        assert!(session.take(&Reply { ssid: 0, ..good }.to_bytes(), at));
+        assert!(!session.take(&good.to_bytes(), at), "a duplicate");
         let exchange = session.exchange();
         assert_eq!((exchange.replied, exchange.ignored), (1, 7));
-        assert!(!session.is_complete());
     }
 
     #[test]
@@ -242,6 +242,6 @@ mod tests {
         assert_eq!((exchange.reordered, exchange.replied), (2, 4));
         assert_eq!(exchange.round_trip, Some(ms(14)), "the lower median of 10, 14, 16 and 18");
         assert_eq!(exchange.jitter, Some(ms(4)), "(6 + 2 + 4) / 3");
-        assert!(session.is_complete());
+        assert_eq!(session.replied(), 4);
     }
 }

@@ -1,4 +1,7 @@
 //! Test equipment that behaves like the provider's services, with a switch for every fault: what the checks are tested against, and what
 //! the demo measures. The probe knows nothing of it.
 
+pub mod agent;
+pub mod disk;
+pub mod object_store;
 pub mod openiaas;

@@ -1,0 +1,74 @@
+//! What tests of checks make attempts with.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use serde_json::Value;
+use vigie_contract::Span;
+
+use super::{Attempt, Check, Finding, Trace, build};
+use crate::clock::{now, wall_now};
+use crate::net::{self, Net, Source};
+use crate::resolve::Resolver;
+
+/// Longer than any test takes.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
+pub(super) struct Bench {
+    net: Net,
+    check: Box<dyn Check>,
+    target: &'static str,
+}
+
+impl Bench {
+    pub(super) fn new(target: &'static str, block: &Value) -> Self {
+        Self::of(target, build(block, &some_net()).unwrap())
+    }
+
+    pub(super) fn of(target: &'static str, check: Box<dyn Check>) -> Self {
+        Self { net: some_net(), check, target }
+    }
+
+    pub(super) async fn attempt(&self, is_retry: bool) -> (Finding, Trace) {
+        let deadline = tokio::time::Instant::now().into_std() + PATIENCE;
+        let mut trace = Trace::new(now());
+        let (target, vantage, wall, clock_error) = (self.target, "az05", wall_now(), Span::ZERO);
+        let attempt = Attempt { net: &self.net, id: "run-0-1", target, vantage, is_retry, wall, deadline, clock_error };
+        let found = self.check.attempt(&attempt, &mut trace).await;
+        trace.close(now());
+        (found, trace)
+    }
+
+    pub(super) async fn first(&self) -> Finding {
+        self.attempt(false).await.0
+    }
+
+    pub(super) async fn retry(&self) -> Finding {
+        self.attempt(true).await.0
+    }
+
+    /// An attempt whose time is over as soon as `something` has happened, however long that takes.
+    pub(super) async fn attempt_until(&self, something: impl Future) -> (Finding, Trace) {
+        let mut attempt = pin!(self.attempt(false));
+        tokio::select! {
+            biased;
+            (found, _) = &mut attempt => panic!("{found:?} before its time"),
+            _ = something => {}
+        }
+        tokio::time::pause();
+        tokio::time::advance(PATIENCE).await;
+        let given_up = attempt.await;
+        tokio::time::resume();
+        given_up
+    }
+}
+
+/// The phases that an attempt came to, in the order of their list.
+pub(super) fn phases(trace: &Trace) -> String {
+    trace.phases().map(|(phase, _)| phase.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+fn some_net() -> Net {
+    Net::new(Source::default(), Resolver::of_system(), Err("none".to_owned()), net::trust(None).unwrap())
+}

@@ -1,0 +1,113 @@
+//! An object store that speaks S3: somebody else's, over a directory, on a thread of its own.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+/// The access key that it knows.
+pub const ACCESS_KEY: &str = "AKVIGIE";
+/// Its secret.
+pub const SECRET_KEY: &str = "a/secret+of=40";
+
+/// A server that runs until it is dropped.
+pub struct ObjectStore {
+    /// Where it answers, by IPv4 on loopback.
+    pub address: SocketAddr,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Who a server is, for TLS.
+#[derive(Clone)]
+pub struct Identity {
+    /// Its certificate, which signs itself: the authority to trust.
+    pub pem: String,
+    config: Arc<ServerConfig>,
+}
+
+impl Identity {
+    /// Of a server on loopback.
+    ///
+    /// # Errors
+    /// If no certificate can be made.
+    pub fn new() -> io::Result<Self> {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(io::Error::other)?;
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).map_err(io::Error::other)?;
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key);
+        Ok(Self { pem: cert.pem(), config: Arc::new(config.map_err(io::Error::other)?) })
+    }
+}
+
+impl ObjectStore {
+    /// Serves the directories in `root` as buckets on `port`, 0 for any that is free; with TLS if it has an identity.
+    ///
+    /// # Errors
+    /// If it cannot listen there.
+    pub fn start(root: &Path, port: u16, identity: Option<Identity>) -> io::Result<Self> {
+        let files = FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let mut builder = S3ServiceBuilder::new(files);
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let service = builder.build();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let (end, ended) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = ended => {}
+                    _ = serve(listener, &service, identity) => {}
+                }
+            });
+        });
+        Ok(Self { address, end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for ObjectStore {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, service: &S3Service, identity: Option<Identity>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let acceptor = identity.map(|identity| TlsAcceptor::from(identity.config));
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let (service, acceptor) = (service.clone(), acceptor.clone());
+        tokio::spawn(async move {
+            match acceptor {
+                None => answer(stream, service).await,
+                Some(acceptor) => {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        answer(stream, service).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: S3Service) {
+    // A client that goes away is no fault of ours.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}

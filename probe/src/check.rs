@@ -3,6 +3,8 @@
 //! A check says what it found; it decides neither about a retry nor about an outage. What is not the target's doing is
 //! [`Finding::Void`] with its reason, never a failure (SPEC §1).
 
+mod api;
+mod backup;
 #[cfg(test)]
 mod bench;
 mod compute;
@@ -89,6 +91,8 @@ pub(crate) enum Kind {
     Dns,
     S3,
     Network,
+    /// Reads of the provider's API, whatever they are about.
+    Api,
     Exec,
     Storage,
     Compute,
@@ -169,6 +173,8 @@ pub(crate) struct Facts {
     pub(crate) ip_protocol: Option<u8>,
     pub(crate) hop_limit: Option<u8>,
     pub(crate) answer_records: Option<usize>,
+    /// How old the newest backup is.
+    pub(crate) backup_age: Option<Span>,
     /// What STAMP packets measured.
     pub(crate) exchange: Option<Exchange>,
     pub(crate) plugin_exit_code: Option<i32>,
@@ -179,6 +185,11 @@ pub(crate) struct Facts {
 impl Trace {
     pub(crate) fn new(began: Instant) -> Self {
         Self { began, counts_from: began, running: None, phases: [None; Phase::ALL.len()], latency: None, facts: Facts::default() }
+    }
+
+    /// What came so far does not count: neither its phases nor its time.
+    pub(crate) fn start_over(&mut self) {
+        *self = Self { counts_from: now(), ..Self::new(self.began) };
     }
 
     /// The running phase ends and this one begins.
@@ -222,6 +233,8 @@ enum Block {
     Dns(dns::Block),
     S3(s3::Block),
     Network(network::Block),
+    Api(api::Block),
+    Backup(backup::Block),
     Exec(exec::Block),
     Storage(storage::Block),
     Compute(compute::Block),
@@ -245,7 +258,7 @@ pub enum CheckError {
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
-    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "exec", "storage", "compute"];
+    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "exec", "storage", "compute", "api", "backup"];
     match check.get("kind").and_then(serde_json::Value::as_str) {
         None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
         Some(kind) if !kinds.contains(&kind) => {
@@ -273,6 +286,8 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Dns(block) => Box::new(block.build()?),
         Block::S3(block) => Box::new(block.build(net)?),
         Block::Network(block) => Box::new(block.build()?),
+        Block::Api(block) => Box::new(block.build(net)?),
+        Block::Backup(block) => Box::new(block.build(net)?),
         Block::Exec(block) => Box::new(block.build()?),
         Block::Storage(block) => Box::new(block.build()),
         Block::Compute(block) => Box::new(block.build()?),
@@ -289,6 +304,8 @@ impl Block {
             Self::Dns(block) => block.validate(),
             Self::S3(block) => block.validate(),
             Self::Network(block) => block.validate(),
+            Self::Api(block) => block.validate(),
+            Self::Backup(block) => block.validate(),
             Self::Exec(block) => block.validate(),
             Self::Storage(block) => block.validate(),
             Self::Compute(block) => block.validate(),

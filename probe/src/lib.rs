@@ -18,6 +18,7 @@ mod load;
 mod memory;
 mod metric;
 mod net;
+mod openiaas;
 mod plan;
 mod plugin;
 mod probe;

@@ -30,9 +30,10 @@ macro_rules! metrics {
 metrics! {
     SUCCESS = Gauge "probe_success" TARGET, "1 if the last slot was ok, 0 if it failed; absent while nobody knows.";
     DURATION = Gauge "probe_duration_seconds" TARGET, "How long the last attempt took, failures included.";
-    HTTP_DURATION = Gauge "probe_http_duration_seconds" PHASE, "Length of each phase of the last HTTP or S3 attempt, as far as it came.";
+    HTTP_DURATION = Gauge "probe_http_duration_seconds" PHASE, "Length of each phase of the last HTTP, S3 or API attempt, as far as it came.";
     HTTP_STATUS = Gauge "probe_http_status_code" TARGET, "Status of the last HTTP answer.";
     HTTP_LENGTH = Gauge "probe_http_content_length" TARGET, "Bytes of the last HTTP body that were read.";
+    BACKUP_AGE = Gauge "vigie_probe_backup_age_seconds" TARGET, "How old the newest backup was in the last slot.";
     CERTIFICATE = Gauge "probe_ssl_earliest_cert_expiry" TARGET, "When the first certificate of the chain expires, in Unix time.";
     ICMP_DURATION = Gauge "probe_icmp_duration_seconds" PHASE, "Length of each phase of the last echo.";
     HOP_LIMIT = Gauge "probe_icmp_reply_hop_limit" TARGET, "Hop limit of the last echo reply.";
@@ -100,6 +101,11 @@ metrics! {
         "Echo replies and ICMP errors that were no answer: duplicate, late, foreign or forged, corrupt.";
     ICMP_DROPPED = Counter "vigie_probe_icmp_dropped_total" PROBE,
         "Echo replies that the kernel dropped because the probe did not take them in time; silence is no failure then.";
+    API_LOGINS = Counter "vigie_probe_api_logins_total" PROBE, "Logins at the provider's API, whatever came of them.";
+    FRESH_REFUSED = Counter "vigie_probe_fresh_token_refused_total" PROBE,
+        "Answers 401 of the provider's API to a token that it gave less than a minute before.";
+    SUSTAINED_THROTTLING = Counter "vigie_probe_sustained_throttling_total" PROBE,
+        "Answers 429 of the provider's API from the third in a row on, although it is asked less than it allows.";
     REFLECTED = Counter "vigie_probe_reflector_answered_total" PROBE, "Test packets of peers that the reflector answered.";
     REFLECTOR_IGNORED = Counter "vigie_probe_reflector_ignored_total" &["probe", "why"],
         "Datagrams that the reflector did not answer: of a wrong length, from undeclared peers, no requests, too many; answers unsent.";
@@ -153,6 +159,9 @@ pub(crate) fn expose(figures: &Figures, vantage: &str, at: Instant) -> String {
         out.put(&ICMP_IGNORED, &[vantage, why], count as f64);
     }
     out.put(&ICMP_DROPPED, &one, icmp.dropped as f64);
+    out.put(&API_LOGINS, &one, figures.api.logins as f64);
+    out.put(&FRESH_REFUSED, &one, figures.api.fresh_token_refused as f64);
+    out.put(&SUSTAINED_THROTTLING, &one, figures.api.sustained_throttling as f64);
     out.put(&REFLECTED, &one, figures.reflected.answered() as f64);
     for why in Ignored::ALL {
         out.put(&REFLECTOR_IGNORED, &[vantage, why.as_str()], figures.reflected.ignored(why) as f64);
@@ -181,7 +190,7 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
     out.put(&SUCCESS, &labels, f64::from(u8::from(last.outcome == Outcome::Ok)));
     out.put(&DURATION, &labels, seconds(last.took));
     let family = match stats.kind {
-        Kind::Http | Kind::S3 => &HTTP_DURATION,
+        Kind::Http | Kind::S3 | Kind::Api => &HTTP_DURATION,
         Kind::Icmp => &ICMP_DURATION,
         Kind::Dns => &DNS_DURATION,
         Kind::Tcp | Kind::Tls | Kind::Exec | Kind::Storage | Kind::Compute => &TCP_DURATION,
@@ -197,6 +206,7 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
     let values = [
         (&HTTP_STATUS, facts.http_status.map(f64::from)),
         (&HTTP_LENGTH, facts.content_bytes.map(|bytes| bytes as f64)),
+        (&BACKUP_AGE, facts.backup_age.map(seconds)),
         (&CERTIFICATE, facts.certificate_expiry_s.map(|s| s as f64)),
         (&HOP_LIMIT, facts.hop_limit.map(f64::from)),
         (&DNS_ANSWERS, facts.answer_records.map(|records| records as f64)),

@@ -18,6 +18,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::check::{CheckError, Finding, Phase, Trace};
 use crate::icmp::Pinger;
+use crate::openiaas::Sessions;
 use crate::resolve::Resolver;
 
 /// Where a check goes: an address, or a name that the probe's own resolver knows.
@@ -33,6 +34,8 @@ pub(crate) struct Net {
     pub(crate) resolver: Resolver,
     /// The echo engine, or why there is none.
     pub(crate) pinger: Result<Pinger, String>,
+    /// Those at the provider's API.
+    pub(crate) sessions: Sessions,
     public_roots: Arc<ClientConfig>,
 }
 
@@ -94,7 +97,7 @@ impl Host {
 impl Net {
     /// `public_roots` are what [`trust`] makes of no file. In the thread that checks: the echo engine stays there.
     pub(crate) fn new(source: Source, resolver: Resolver, pinger: Result<Pinger, String>, public_roots: Arc<ClientConfig>) -> Self {
-        Self { source, resolver, pinger, public_roots }
+        Self { source, resolver, pinger, sessions: Sessions::default(), public_roots }
     }
 
     /// The TLS settings that trust the certificates in `ca`, or the public authorities.

@@ -322,5 +322,6 @@ async fn listen_to_oneself(net: &Net, canary: SocketAddr, stats: &Stats) {
         let mut figures = stats.lock();
         figures.noise.add(span(took.saturating_duration_since(began)));
         figures.icmp = icmp;
+        figures.api = net.sessions.counts();
     }
 }

@@ -111,7 +111,9 @@ mod tests {
     #[test]
     fn one_that_is_written_where_its_place_belongs_is_not_told_on() {
         use serde_json::json;
-        for wrong in [json!("s3cr3t"), json!({"s3cr3t": 1}), json!({"file": ["s3cr3t"]}), json!({"file": "a", "env": "s3cr3t"}), json!(null)] {
+        for wrong in
+            [json!("s3cr3t"), json!({"s3cr3t": 1}), json!({"file": ["s3cr3t"]}), json!({"file": "a", "env": "s3cr3t"}), json!(null)]
+        {
             let error = serde_json::from_value::<SecretSource>(wrong).unwrap_err().to_string();
             assert!(error.contains("never written here") && !error.contains("s3cr3t"), "{error}");
         }

@@ -8,6 +8,7 @@ use vigie_contract::{Outcome, Reason, Span, TargetId};
 
 use crate::check::{Facts, Kind, Phase};
 use crate::icmp::Counts;
+use crate::openiaas;
 use crate::stamp::reflector;
 
 /// Upper bounds of the latency buckets, in microseconds: the contract's 150 ms is one of them.
@@ -123,6 +124,7 @@ pub(crate) struct Figures {
     pub(crate) assigned: u64,
     pub(crate) icmp_mode: Option<Result<&'static str, String>>,
     pub(crate) icmp: Counts,
+    pub(crate) api: openiaas::Counts,
     pub(crate) reflected: Arc<reflector::Counts>,
 }
 

@@ -251,7 +251,7 @@ impl Writer {
         let name = format!("{:020}-{next:020}.ndjson.gz", self.next);
         let unwritten = |error: io::Error| ArchiveError::Damaged { path: self.archive.shelf.place(&name), why: error.to_string() };
         let (bytes, hash) = self.segment(records, next).map_err(unwritten)?;
-        self.archive.shelf.put(&name, bytes)?;
+        self.archive.shelf.put(&name, &bytes)?;
         (self.hash, self.next) = (hash, next);
         Ok(())
     }

@@ -120,9 +120,9 @@ impl Bucket {
         Ok(self.wait(&at, async { self.store.get(&at).await?.bytes().await })?.to_vec())
     }
 
-    pub(super) fn put(&self, prefix: &str, name: &str, bytes: Vec<u8>) -> Result<(), BucketError> {
+    pub(super) fn put(&self, prefix: &str, name: &str, bytes: &[u8]) -> Result<(), BucketError> {
         let at = key(prefix, name);
-        self.wait(&at, self.store.put(&at, PutPayload::from(bytes))).map(|_| ())
+        self.wait(&at, self.store.put(&at, PutPayload::from(bytes.to_vec()))).map(|_| ())
     }
 
     pub(super) fn remove(&self, prefix: &str, name: &str) -> Result<(), BucketError> {

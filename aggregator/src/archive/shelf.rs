@@ -139,14 +139,14 @@ impl Shelf {
     }
 
     /// Puts a file there, whole or not at all; it is durable when this returns.
-    pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), ShelfError> {
+    pub fn put(&self, name: &str, bytes: &[u8]) -> Result<(), ShelfError> {
         match &self.0 {
             Place::Directory(dir) => {
                 let (part, path) = (dir.join(format!("{name}.part")), dir.join(name));
                 let write = || -> io::Result<()> {
                     fs::create_dir_all(dir)?;
                     let mut file = File::create(&part)?;
-                    file.write_all(&bytes)?;
+                    file.write_all(bytes)?;
                     file.sync_all()?;
                     fs::rename(&part, &path)?;
                     File::open(dir)?.sync_all()

@@ -228,6 +228,6 @@ fn a_block_that_cannot_be_used_says_why_and_reads_no_secret() {
     assert!(error(json!({"command": ["/bin/true", "\0"]})).contains("character 0"));
     assert!(error(json!({"env": {"A B": {"env": "A"}}})).contains("A B"));
     assert!(error(json!({"env": {"": {"env": "A"}}})).contains("name"));
-    assert!(error(json!({"env": {"TOKEN": {"value": "s3cr3t"}}})).contains("`file` or `env`"));
+    assert!(error(json!({"env": {"TOKEN": {"value": "s3cr3t"}}})).contains("never written here"));
     assert!(error(json!({"shell": true})).contains("shell"));
 }

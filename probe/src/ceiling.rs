@@ -152,7 +152,8 @@ fn loads(catalogue: &Catalogue, from: Time) -> HashMap<Burden, Vec<Load<'_>>> {
 /// What a target burdens whom with, and how often.
 fn burdens(plan: &Plan) -> Vec<(Burden, u64)> {
     let (Some(check), Some(period)) = (&plan.check, plan.period) else { return Vec::new() };
-    let text = |key: &str| check.get(key).and_then(Value::as_str);
+    // Kinds that share the way to an API have it in a table of its own.
+    let text = |key: &str| check.get(key).or_else(|| check.get("api")?.get(key)).and_then(Value::as_str);
     let Some(host) = DESTINATIONS.iter().find_map(|key| text(key)).map(host).filter(|host| !is_this_machine(host)) else {
         return Vec::new();
     };
@@ -305,6 +306,20 @@ mod tests {
         assert_eq!(told(&[(five, "10s", "", &one), (five, "10s", "", &varied)]), [""; 0]);
         let page = "kind = \"http\", url = \"https://web.test/\"";
         assert_eq!(told(&[(five, "5s", "", page)]), [""; 0], "a page is no API");
+    }
+
+    #[test]
+    fn the_providers_api_is_asked_no_oftener_than_any_other() {
+        let check =
+            "kind = \"api\", zone = \"az05\", api = { endpoint = \"https://api.test\", id = { env = \"I\" }, secret = { env = \"S\" } }";
+        let three = "\"a\", \"b\", \"c\"";
+        assert_eq!(told(&[(three, "10s", "", check)]), [""; 0], "0.3 a second");
+        let refused = told(&vec![("\"a\"", "10s", "", check); 200]);
+        assert!(
+            refused.iter().any(|told| told.contains("`api.test`") && told.contains("40 requests a second by 200 targets")),
+            "{refused:?}"
+        );
+        assert!(refused.iter().any(|told| told.contains("20 requests a second by 200 targets")), "the same request: {refused:?}");
     }
 
     #[test]

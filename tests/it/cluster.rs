@@ -206,8 +206,7 @@ fn poison_is_kept_with_its_reason_and_a_snapshot_that_is_damaged_is_not_used() {
     cluster.append("vigie.snapshots.v1", &damage);
     cluster.start_aggregator(0);
     wait_for("ready", || (cluster.aggregator(0).get("/readyz").0 == 200).then_some(()));
-    let log = cluster.aggregator(0).log();
-    assert!(log.contains("a snapshot is not whole") && log.contains("from=0"), "{log}");
+    cluster.aggregator(0).wait_for_log(&["a snapshot is not whole", "from=0"]);
     cluster.wait_until_delivered();
     cluster.prove();
 }
@@ -325,8 +324,7 @@ fn a_snapshot_of_another_semantics_revision_is_not_used() {
     (0..DEPLOYMENTS.len()).for_each(|at| cluster.start_aggregator(at));
     cluster.wait_until_all("up");
     for aggregator in cluster.aggregators.iter().flatten() {
-        let log = aggregator.log();
-        assert!(log.contains("a snapshot of another semantics revision") && log.contains("from=0"), "{log}");
+        aggregator.wait_for_log(&["a snapshot of another semantics revision", "from=0"]);
     }
     cluster.wait_until_delivered();
     let (_, versions) = cluster.prove();
@@ -351,7 +349,7 @@ fn groups_that_move_between_members_in_mid_window_are_folded_by_one_at_a_time() 
     });
     let moved = if share[0] { "main" } else { "webs" };
     wait_for("the group where it moved to", || second.get(&format!("/groups/{moved}/readyz")).0.eq(&200).then_some(()));
-    assert!(second.log().contains("folding"));
+    second.wait_for_log(&["folding"]);
     cluster.webs[2].set_up(true);
     wait_for("what moved is up", || is_all_of(&second, moved, "up").then_some(()));
     cluster.webs[2].set_up(false);

@@ -185,7 +185,7 @@ fn an_unknown_broker_a_bad_certificate_a_wrong_password_and_a_missing_right_are_
             let (status, words) = probe.get("/readyz");
             (status == 503 && words.contains(&format!("kafka {trouble}: "))).then_some(words)
         });
-        assert!(probe.log().contains(&format!("trouble=\"{trouble}\"")), "{words}\n{}", probe.log());
+        probe.wait_for_log(&[&format!("trouble=\"{trouble}\"")]);
         assert_eq!(probe.metric(&format!("vigie_kafka_trouble{{client=\"producer\",trouble=\"{trouble}\"")), 1.0);
         assert!(!words.contains("right") && !probe.log().contains("right\n"), "a secret is shown: {words}");
     }

@@ -20,7 +20,7 @@ fn a_new_target_is_measured_from_then_on_and_a_bad_catalogue_changes_nothing() {
     };
     reload(&sound.replace("timeout = \"400ms\"", "timeout = \"4s\""));
     wait_for("a refusal", || (region.probe.metric("vigie_probe_reloads_refused_total") >= 1.0).then_some(()));
-    assert!(region.probe.log().contains("timeout"), "{}", region.probe.log());
+    region.probe.wait_for_log(&["timeout"]);
     let before = count("a");
     wait_for("the old catalogue's samples", || (count("a") > before).then_some(()));
 

@@ -109,6 +109,17 @@ impl Program {
         self.log.0.lock().unwrap().clone()
     }
 
+    /// Waits until all of `words` are in its log: what it has printed is read a moment after what it answers.
+    ///
+    /// # Panics
+    /// If they do not come.
+    pub fn wait_for_log(&self, words: &[&str]) {
+        wait_for(&format!("{words:?} in the log"), || {
+            let log = self.log();
+            words.iter().all(|word| log.contains(word)).then_some(())
+        });
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics

@@ -36,12 +36,14 @@ mod vitals;
 
 pub use ceiling::{Exceeded, exceeded};
 pub use check::{CheckError, validate};
+pub use limits::RETRY_AFTER;
 pub use net::Source;
 pub use probe::{AdoptError, Probe, ProbeView, Reflect, Settings, StartError};
 pub use secret::{Secret, SecretError, SecretSource};
 #[cfg(feature = "kafka")]
 pub use sink::KafkaSink;
 pub use sink::{Acknowledged, HttpSink, Sink, SinkError};
+pub use slot::Slots;
 pub use spool::SpoolError;
 pub use stamp::{NoPrefix, Prefix};
 pub use station::Unmeasurable;

@@ -7,7 +7,7 @@ pub(crate) const MOST_BODY_BYTES: usize = 1 << 20;
 /// A target is not measured more often than this from one vantage, and never twice at a time: both attempts fit into a period.
 pub(crate) const SHORTEST_PERIOD: Span = Span::from_secs(1);
 /// The second attempt begins at least this long after the first (SPEC §1).
-pub(crate) const RETRY_AFTER: Span = Span::from_us(1_100_000);
+pub const RETRY_AFTER: Span = Span::from_us(1_100_000);
 /// So many plugins run at a time in one process.
 pub(crate) const MOST_PLUGINS: usize = 128;
 /// So many plugins of one target: the one of each attempt.

@@ -17,6 +17,7 @@ mod page;
 mod persistence;
 mod prefix;
 mod properties;
+mod quality;
 mod reload;
 mod report;
 mod retention;

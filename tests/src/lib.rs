@@ -14,6 +14,7 @@ pub mod kafka;
 pub mod oracle;
 pub mod program;
 pub mod proof;
+pub mod quality;
 pub mod region;
 mod service;
 pub mod world;

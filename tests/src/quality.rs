@@ -15,7 +15,7 @@ use vigie_aggregator::core::interval::Intervals;
 use vigie_contract::{Span, Time};
 
 use self::peer::Rule;
-pub use self::score::{BUCKETS, Errors, Score};
+pub use self::score::{BUCKETS, Errors, Lateness, Score};
 use self::truth::World;
 use self::watch::Scrape;
 
@@ -44,6 +44,10 @@ pub struct Report {
     pub samples: usize,
     /// How many windows it showed before all evidence was there, and then took back whole.
     pub withdrawn: usize,
+    /// How many of those stood on nothing at all.
+    pub groundless: usize,
+    /// Times when a part of the attempts at a target was lost.
+    pub losses: usize,
     /// Outages of a target while two vantages were cut off: nobody could tell, and nobody is judged by them.
     pub unseen: usize,
     /// The engine first, then the rules beside it.
@@ -73,7 +77,9 @@ pub fn run(settings: &Settings) -> Report {
     }
     samples.sort_by_key(|sample| (sample.appended_at, sample.target, sample.vantage, sample.seq));
     let verdict = verdict::judge(&world, &samples);
+    let withdrawn = verdict.withdrawn.iter().map(Vec::len).sum();
+    let groundless = score::groundless(&world, &verdict.withdrawn);
     let all = std::iter::once(("vigie", verdict.windows)).chain(peers);
     let scores = all.map(|(name, windows)| (name, Score::of(&world, &windows))).collect();
-    Report { samples: samples.len(), withdrawn: verdict.withdrawn, unseen: world.unseen(), scores }
+    Report { samples: samples.len(), withdrawn, groundless, losses: world.losses(), unseen: world.unseen(), scores }
 }

@@ -3,29 +3,30 @@
 use std::fmt;
 
 use super::Report;
-use super::score::{BUCKETS, Errors, Score};
+use super::score::{BUCKETS, Errors, Lateness, Score};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let engine = self.engine();
+        let outages: usize = engine.by_length.iter().map(|(_, of)| of).sum();
         writeln!(
             f,
-            "{} samples; {} outages, {} of two periods or more; {} more while two vantages were cut off; {} windows withdrawn\n",
-            self.samples,
-            engine.by_length.iter().map(|(_, of)| of).sum::<usize>(),
-            engine.long,
-            self.unseen,
-            self.withdrawn
+            "{outages} outages, {} of two periods or more; {} partial losses; {} samples.",
+            engine.long, self.losses, self.samples
         )?;
+        writeln!(f, "Not judged: {} outages while two vantages were cut off.", self.unseen)?;
+        writeln!(f, "vigie showed and withdrew {} windows, {} of them without any ground.\n", self.withdrawn, self.groundless)?;
         let mut table = Table { report: self, f };
         table.head("")?;
         table.row("missed, of those of two periods or more", |score| score.missed.to_string())?;
         table.row("false windows", |score| score.false_windows.to_string())?;
         table.row("windows open to dispute", |score| score.disputed_windows.to_string())?;
-        table.row("onset later by, p50 / p95 / max", |score| later(&score.onset))?;
-        table.row("end later by", |score| later(&score.end))?;
-        table.row("flapping: onset", |score| later(&score.flapping_onset))?;
-        table.row("flapping: end", |score| later(&score.flapping_end))?;
+        let rows: [(&str, fn(&Score) -> &Lateness); 3] =
+            [("", |score| &score.steady), (", a vantage in trouble", |score| &score.in_trouble), (", flapping", |score| &score.flapping)];
+        for (when, lateness) in rows {
+            table.row(&format!("onset late by, p50 / p95 / max{when}"), |score| later(&lateness(score).onset))?;
+            table.row(&format!("end late by{when}"), |score| later(&lateness(score).end))?;
+        }
         table.f.write_str("\n")?;
         table.head("found, by length in periods")?;
         for (place, (_, of)) in engine.by_length.iter().enumerate() {

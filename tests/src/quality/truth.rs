@@ -34,6 +34,8 @@ const ANCHOR_TIMEOUT: i64 = 2 * SECOND;
 /// How much longer than a vantage's trouble its evidence may be worth nothing: the anchors notice within a period and a timeout, and are
 /// trusted again with the target's next sample.
 const TROUBLE_EDGE: Span = Span::from_us(3 * ANCHOR_PERIOD);
+/// As far as any rule looks back, with some time to spare.
+const LOOKING_BACK: Span = Span::from_us(6 * MINUTE);
 
 /// How an attempt fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,13 @@ pub(super) struct Target {
     pub(super) is_judged: bool,
     /// In order.
     pub(super) incidents: Vec<Incident>,
+}
+
+impl Target {
+    /// Its incidents that are outages.
+    pub(super) fn outages(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.iter().filter(|incident| incident.scope == Scope::Total)
+    }
 }
 
 /// What ails a vantage.
@@ -207,11 +216,21 @@ impl World {
         Intervals::union_of(target.incidents.iter().flat_map(of_incident))
     }
 
+    /// When a vantage is in trouble, or a window may have to do with its trouble before or after.
+    pub(super) fn troubled(&self) -> Intervals {
+        Intervals::union_of(self.troubles.iter().map(|trouble| (trouble.start - LOOKING_BACK, trouble.end + LOOKING_BACK)))
+    }
+
     /// How many outages nobody is judged by.
     pub(super) fn unseen(&self) -> usize {
         let hidden = self.hidden();
-        let is_unseen = |incident: &&Incident| incident.scope == Scope::Total && meets(&hidden, incident.start, incident.end);
-        self.judged().map(|target| target.incidents.iter().filter(is_unseen).count()).sum()
+        self.judged().map(|target| target.outages().filter(|outage| meets(&hidden, outage.start, outage.end)).count()).sum()
+    }
+
+    /// How many partial losses there are.
+    pub(super) fn losses(&self) -> usize {
+        let is_loss = |incident: &&Incident| matches!(incident.scope, Scope::Loss(_));
+        self.judged().map(|target| target.incidents.iter().filter(is_loss).count()).sum()
     }
 }
 

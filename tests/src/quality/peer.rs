@@ -115,3 +115,48 @@ fn streak(scrapes: &[Scrape]) -> Intervals {
     }
     alarm.past()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    /// A scrape every ten seconds, each known half a second later: `.` good, `x` failed, `-` not made.
+    fn scrapes(text: &str) -> Vec<Scrape> {
+        let scrape = |(place, letter): (usize, char)| {
+            let at = Time::from_us(place as i64 * 10 * SECOND);
+            let ok = match letter {
+                '-' => None,
+                letter => Some(letter == '.'),
+            };
+            Scrape { at, known: at + Span::from_us(SECOND / 2), ok }
+        };
+        text.chars().enumerate().map(scrape).collect()
+    }
+
+    /// In seconds.
+    fn alarms(rule: impl Fn(&[Scrape]) -> Intervals, text: &str) -> Vec<(i64, i64)> {
+        rule(&scrapes(text)).iter().map(|(from, to)| (from.us() / SECOND, to.us() / SECOND)).collect()
+    }
+
+    #[test]
+    fn the_mean_falls_with_the_fourth_failure_of_thirty_and_recovers_when_the_first_is_five_minutes_ago() {
+        let (before, after) = (".".repeat(30), ".".repeat(40));
+        assert_eq!(alarms(mean, &format!("{before}xxx{after}")), []);
+        assert_eq!(alarms(mean, &format!("{before}xxxx{after}")), [(330, 600)]);
+    }
+
+    #[test]
+    fn three_failures_in_a_row_open_and_one_success_closes() {
+        assert_eq!(alarms(streak, ".xx.xx.xxxx.."), [(90, 110)]);
+        assert_eq!(alarms(streak, ".xx--x-x."), [(50, 80)], "what was not measured neither counts nor breaks a streak");
+    }
+
+    #[test]
+    fn two_vantages_alarm_while_both_do() {
+        let seen = [scrapes(".xxxxx......"), scrapes("..xxxxx....."), scrapes("............")];
+        let [any, two] = Rule::Streak.alarms(&seen.each_ref().map(Vec::as_slice));
+        assert_eq!((any.length().us() / SECOND, two.length().us() / SECOND), (40, 20));
+    }
+}

@@ -6,6 +6,8 @@
 //!
 //! Beside that, vantages have troubles of their own, one at a time: one of them is cut off from everything (sometimes two at once, for
 //! the anchors to notice), measures nothing and says so, is dead, or cannot deliver what it measures before the trouble is over.
+//!
+//! That is far more than a real week has: it is meant to try the rules, not to look like one.
 
 use std::fmt::Write;
 

@@ -21,12 +21,9 @@ impl fmt::Display for Report {
         table.row("missed, of those of two periods or more", |score| score.missed.to_string())?;
         table.row("false windows", |score| score.false_windows.to_string())?;
         table.row("windows open to dispute", |score| score.disputed_windows.to_string())?;
-        let rows: [(&str, fn(&Score) -> &Lateness); 3] =
-            [("", |score| &score.steady), (", a vantage in trouble", |score| &score.in_trouble), (", flapping", |score| &score.flapping)];
-        for (when, lateness) in rows {
-            table.row(&format!("onset late by, p50 / p95 / max{when}"), |score| later(&lateness(score).onset))?;
-            table.row(&format!("end late by{when}"), |score| later(&lateness(score).end))?;
-        }
+        table.late("", |score| &score.steady)?;
+        table.late(", a vantage in trouble", |score| &score.in_trouble)?;
+        table.late(", flapping", |score| &score.flapping)?;
         table.f.write_str("\n")?;
         table.head("found, by length in periods")?;
         for (place, (_, of)) in engine.by_length.iter().enumerate() {
@@ -47,6 +44,11 @@ impl Table<'_, '_> {
         writeln!(self.f, "| {name} | {} |\n|---{}|", names.join(" | "), "|---".repeat(names.len()))
     }
 
+    fn late(&mut self, when: &str, lateness: impl Fn(&Score) -> &Lateness) -> fmt::Result {
+        self.row(&format!("onset late by, p50 / p95 / max{when}"), |score| later(&lateness(score).onset))?;
+        self.row(&format!("end late by{when}"), |score| later(&lateness(score).end))
+    }
+
     fn row(&mut self, name: &str, cell: impl Fn(&Score) -> String) -> fmt::Result {
         let cells: Vec<_> = self.report.scores.iter().map(|(_, score)| cell(score)).collect();
         writeln!(self.f, "| {name} | {} |", cells.join(" | "))
@@ -65,7 +67,7 @@ fn in_periods(thousandths: i64) -> String {
 }
 
 fn share((found, of): (usize, usize)) -> String {
-    if of == 0 { "–".to_owned() } else { format!("{} %", 100 * found / of) }
+    (100 * found).checked_div(of).map_or_else(|| "–".to_owned(), |percent| format!("{percent} %"))
 }
 
 /// The lengths of a place in [`Score::by_length`], in periods.

@@ -290,7 +290,7 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Backup(block) => Box::new(block.build(net)?),
         Block::Exec(block) => Box::new(block.build()?),
         Block::Storage(block) => Box::new(block.build()),
-        Block::Compute(block) => Box::new(block.build()?),
+        Block::Compute(block) => Box::new(block.build(net)?),
     })
 }
 
@@ -338,6 +338,7 @@ mod tests {
         assert!(error(json!({"kind": "compute", "path": "peer", "address": "a:862", "colour": 1})).contains("colour"));
         assert!(error(json!({"kind": "compute", "path": "self", "address": "a:862"})).contains("address"));
         validate(&json!({"kind": "compute", "path": "self"})).unwrap();
+        assert!(error(json!({"kind": "compute", "path": "witness", "zone": "az05", "virtual_machine": "v"})).contains("`api`"));
         validate(&json!({"kind": "icmp", "address": "192.0.2.1", "outside": true})).unwrap();
     }
 

@@ -70,6 +70,23 @@ impl Attempt<'_> {
     }
 }
 
+/// A request to an API as a check makes it, and perhaps others too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Method, path and query, without the zone.
+    pub(crate) what: String,
+    /// The zone that it names; none if it names none, or each in its turn.
+    pub(crate) zone: Option<String>,
+    /// How often in a slot at most, both attempts together, in thousandths.
+    pub(crate) per_slot_milli: u64,
+}
+
+impl Asked {
+    pub(crate) fn new(what: impl Into<String>, zone: Option<&str>, per_slot_milli: u64) -> Self {
+        Self { what: what.into(), zone: zone.map(str::to_owned), per_slot_milli }
+    }
+}
+
 pub(crate) type Answer<'a> = Pin<Box<dyn Future<Output = Finding> + 'a>>;
 
 /// A way to measure a target.
@@ -272,6 +289,27 @@ fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
 /// Whether the table `check` of a target can be understood; reads no file and no secret.
 pub fn validate(check: &serde_json::Value) -> Result<(), CheckError> {
     read(check)?.validate()
+}
+
+/// What the check asks of an API, if it is of a kind that does; where there are twins of a request it matters how often it is made.
+pub(crate) fn asked(check: &serde_json::Value) -> Vec<Asked> {
+    match read(check) {
+        Ok(Block::Http(block)) => block.asked(),
+        Ok(Block::S3(block)) => block.asked(),
+        Ok(Block::Api(block)) => block.asked(),
+        Ok(Block::Backup(block)) => block.asked(),
+        Ok(Block::Compute(block)) => block.asked(),
+        _ => Vec::new(),
+    }
+}
+
+/// How many packets, connections or requests an attempt of the check is, where it asks no API.
+pub(crate) fn packets(check: &serde_json::Value) -> u64 {
+    match read(check) {
+        Ok(Block::Network(block)) => block.packets(),
+        Ok(Block::Compute(_)) => compute::PACKETS.into(),
+        _ => 1,
+    }
 }
 
 /// The check that the table describes; reads the files and secrets that it names.

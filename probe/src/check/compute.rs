@@ -120,7 +120,7 @@ use serde::Deserialize;
 use vigie_contract::Reason;
 use witness::Witness;
 
-use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
+use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
 use crate::clock::now;
 use crate::net::{Host, Net, fault};
 use crate::openiaas::Access;
@@ -132,7 +132,7 @@ mod tests;
 mod witness;
 
 /// So many packets an attempt sends until one is answered.
-const PACKETS: u32 = 3;
+pub(super) const PACKETS: u32 = 3;
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "path", rename_all = "lowercase", deny_unknown_fields)]
@@ -180,6 +180,13 @@ impl Block {
             Self::Peer { address, .. } => Host::with_port(address).map(|_| ()),
             Self::Own {} => Ok(()),
             Self::Witness { api, .. } => api.validate(),
+        }
+    }
+
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        match self {
+            Self::Peer { .. } | Self::Own {} => Vec::new(),
+            Self::Witness { zone, virtual_machine, .. } => witness::asked(zone, virtual_machine),
         }
     }
 

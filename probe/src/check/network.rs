@@ -87,6 +87,11 @@ impl Block {
         Ok(())
     }
 
+    /// Of an attempt; so many more of the size of the MTU where one is asked for.
+    pub(super) fn packets(&self) -> u64 {
+        u64::from(self.packets) * if self.mtu.is_some() { 2 } else { 1 }
+    }
+
     pub(super) fn build(self) -> Result<impl Check + use<>, CheckError> {
         let (host, port) = Host::with_port(&self.address)?;
         let most_lost = self.most_lost.unwrap_or(self.packets.saturating_sub(1));

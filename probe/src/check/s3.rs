@@ -7,7 +7,8 @@
 //! that is looked at, and a probe that is killed leaves at most these. The bucket neither keeps versions nor forbids deletion.
 //!
 //! `operation = "get"`: reads `object`, 1 KiB that somebody put there, over a connection that is kept between slots; a second attempt uses
-//! a fresh one, and so does a first one that finds the connection closed. Latency counts from the request (phase processing: to the first
+//! a fresh one, and so does a first one that finds the connection closed. A second attempt is no double of the first: it adds the parameter
+//! `x-id=GetObject`, with which the newer SDKs of AWS name the operation and which changes nothing. Latency counts from the request (phase processing: to the first
 //! byte of the answer, transfer: to its last) and holds no connecting, no TLS.
 //!
 //! | what is seen | outcome, reason | phase |
@@ -39,7 +40,7 @@ use serde::Deserialize;
 use vigie_contract::Reason;
 
 use super::tcp::contains;
-use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Trace};
+use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Trace};
 use crate::clock::now;
 use crate::exchange::{Address, Line, Server, tell_apart};
 use crate::net::{Host, Net};
@@ -173,6 +174,17 @@ impl Block {
         self.connect.as_deref().map(Host::with_port).transpose().map(|_| ())
     }
 
+    /// Reads of one object, which others may read too; a rotation has objects of its own.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        let Some(object) = self.object.as_ref().filter(|_| self.operation == Operation::Get) else { return Vec::new() };
+        [false, true]
+            .map(|is_retry| {
+                let Question { path, query, .. } = Question::of_object(&self.bucket, object, is_retry);
+                Asked::new(format!("GET {path}?{query}").trim_end_matches('?'), None, 1_000)
+            })
+            .into()
+    }
+
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
         let address = self.address()?;
         Ok(S3 {
@@ -219,8 +231,7 @@ impl S3 {
 
     /// Reads `object`, over the connection that was `kept` if it still stands.
     async fn get(&self, object: &str, kept: &Cell<Option<Line>>, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<(), Finding> {
-        let path = format!("/{}/{}", self.bucket, encode(object, true));
-        let question = Question { method: Method::GET, path, query: String::new(), body: Bytes::new() };
+        let question = Question::of_object(&self.bucket, object, attempt.is_retry);
         let known = kept.take().filter(|_| !attempt.is_retry);
         let (line, reply) = match self.get_over(known, &question, attempt, trace).await? {
             Some(answered) => answered,
@@ -287,6 +298,14 @@ impl S3 {
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("vigie/", env!("CARGO_PKG_VERSION"))));
         tell_apart(&mut request, attempt.id);
         Ok(request)
+    }
+}
+
+impl Question {
+    /// Reads the object of the operation `get`.
+    fn of_object(bucket: &str, object: &str, is_retry: bool) -> Self {
+        let query = if is_retry { "x-id=GetObject" } else { "" };
+        Self { method: Method::GET, path: format!("/{bucket}/{}", encode(object, true)), query: query.to_owned(), body: Bytes::new() }
     }
 }
 

@@ -6,12 +6,26 @@ use std::rc::Rc;
 use serde::Deserialize;
 use vigie_contract::{Reason, Span, Time};
 
-use crate::check::{Attempt, Finding, Trace};
+use crate::check::{Asked, Attempt, Finding, Trace};
 use crate::openiaas::{Session, ZONES};
 use crate::sigv4::encode;
 
 /// What was last seen of the machine counts so long: in less, nobody empties a host, restarts it and fills it again.
 const REMEMBERED: Span = Span::from_secs(300);
+
+/// Every attempt reads the machine and the hosts of its zone.
+pub(super) fn asked(zone: &str, virtual_machine: &str) -> Vec<Asked> {
+    let machine = Asked::new(format!("GET {}", path_of(virtual_machine)), None, 2_000);
+    vec![machine, Asked::new(format!("GET {}", hosts()), Some(zone), 2_000)]
+}
+
+fn path_of(virtual_machine: &str) -> String {
+    format!("{ZONES}/virtual_machines/{}", encode(virtual_machine, false))
+}
+
+fn hosts() -> String {
+    format!("{ZONES}/hosts")
+}
 
 pub(super) struct Witness {
     session: Rc<Session>,
@@ -87,10 +101,8 @@ impl Witness {
 
     async fn read(&self, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<(Machine, Vec<Host>), Finding> {
         let zone = self.session.zone(&self.zone, attempt, trace).await?;
-        let machine = format!("{ZONES}/virtual_machines/{}", encode(&self.virtual_machine, false));
-        let machine = self.session.get(&machine, attempt, trace).await?.item()?;
-        let hosts = format!("{ZONES}/hosts?machineManagerId={}", encode(&zone.id, false));
-        Ok((machine, self.session.get(&hosts, attempt, trace).await?.items()?))
+        let machine = self.session.get(&path_of(&self.virtual_machine), attempt, trace).await?.item()?;
+        Ok((machine, self.session.get(&zone.part_of(&hosts()), attempt, trace).await?.items()?))
     }
 
     /// As [`super::Peer::recognise`], a failure is remembered by the second attempt only: a first one that no second follows leaves it to

@@ -28,6 +28,7 @@ use vigie_contract::{Reason, Span, Time};
 use crate::ceiling::Exceeded;
 use crate::clock::{now, span};
 use crate::net::Net;
+use crate::s3::Store;
 use crate::secret::SecretError;
 use crate::stamp::Exchange;
 use crate::vitals::Vitals;
@@ -312,6 +313,17 @@ pub(crate) fn packets(check: &serde_json::Value) -> u64 {
     }
 }
 
+/// The object store that the table of a check of kind `s3` describes, with this bucket or the check's.
+pub(crate) fn object_store(check: &serde_json::Value, bucket: Option<&str>, net: &Net) -> Result<Store, CheckError> {
+    match read(check)? {
+        Block::S3(block) => {
+            block.validate()?;
+            block.store(bucket, net)
+        }
+        _ => Err(CheckError::Shape("not of the kind `s3`: name a target of that kind".to_owned())),
+    }
+}
+
 /// The check that the table describes; reads the files and secrets that it names.
 pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Check>, CheckError> {
     let block = read(check)?;
@@ -370,7 +382,7 @@ mod tests {
         assert!(error(json!({"kind": "network", "address": "a:862", "packets": 0})).contains("`packets`"));
         assert!(error(json!({"kind": "network", "address": "a:862", "most_lost": 5})).contains("`most_lost`"));
         assert!(error(json!({"kind": "network", "address": "a:862", "mtu": 100})).contains("`mtu`"));
-        validate(&json!({"kind": "network", "address": "a:862", "packets": 3, "most_lost": 2, "mtu": 1500})).unwrap();
+        validate(&json!({"kind": "network", "address": "a:862", "packets": 3, "most_lost": 2, "mtu": 1500, "tcp_echo": true})).unwrap();
         assert!(error(json!({"kind": "compute", "address": "a:862"})).contains("`path`"));
         assert!(error(json!({"kind": "compute", "path": "peer"})).contains("`address`"));
         assert!(error(json!({"kind": "compute", "path": "peer", "address": "a:862", "colour": 1})).contains("colour"));

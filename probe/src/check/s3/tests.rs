@@ -338,6 +338,7 @@ async fn statuses_and_codes_end_where_the_table_says() {
         (error("403 Forbidden", "InvalidAccessKeyId"), credential),
         (error("403 Forbidden", "SignatureDoesNotMatch"), credential),
         (error("400 Bad Request", "AuthorizationHeaderMalformed"), credential),
+        (error("404 Not Found", "XAdminUserNotFound"), credential),
         (answer("403 Forbidden", ""), credential),
         (answer("401 Unauthorized", ""), credential),
         (error("403 Forbidden", "RequestTimeTooSkewed"), clock),

@@ -97,8 +97,8 @@ fn judge(object: &Object, how: How, reply: &Reply) -> (Outcome, String) {
         Err(_) if reply.status == 404 && (how == How::Head || ["NoSuchKey", "NoSuchVersion"].contains(&reply.code().as_str())) => {
             Outcome::Absent
         }
-        Err(Finding::Void(Reason::Throttled) | Finding::Fail(_)) | Err(Finding::Ok) => Outcome::Unavailable,
-        Err(Finding::Void(_)) => Outcome::Refused,
+        Err(Finding::Void(reason)) if reason != Reason::Throttled => Outcome::Refused,
+        Err(_) => Outcome::Unavailable,
     };
     (outcome, said(reply.judge_status(false).err().unwrap_or(Finding::Ok), Some(reply)))
 }

@@ -304,7 +304,7 @@ pub(crate) fn asked(check: &serde_json::Value) -> Vec<Asked> {
     }
 }
 
-/// How many packets, connections or requests an attempt of the check is, where it asks no API.
+/// How many packets or connections an attempt of the check takes at most, where it asks no API.
 pub(crate) fn packets(check: &serde_json::Value) -> u64 {
     match read(check) {
         Ok(Block::Network(block)) => block.packets(),

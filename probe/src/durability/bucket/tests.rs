@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -80,14 +81,18 @@ async fn whoever_may_not_look_or_gets_no_answer_has_seen_nothing() {
     assert_eq!(seen(&bucket(address), &object, How::Get).await, (Outcome::Unavailable, How::Get, "refused".to_owned()));
 }
 
-/// A server that answers everything with this, or with nothing at all.
-async fn saying(answer: Option<String>) -> SocketAddr {
+/// A server that answers everything with this, or with nothing at all; and the first lines of what it was asked.
+async fn saying(answer: Option<String>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&heard);
     tokio::spawn(async move {
         let mut silent = Vec::new();
         while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.read(&mut [0; 8_192]).await;
+            let mut question = vec![0; 8_192];
+            let length = stream.read(&mut question).await.unwrap_or(0);
+            notes.lock().unwrap().extend(String::from_utf8_lossy(&question[..length]).lines().next().map(str::to_owned));
             match &answer {
                 Some(answer) => {
                     let _ = stream.write_all(answer.as_bytes()).await;
@@ -96,7 +101,7 @@ async fn saying(answer: Option<String>) -> SocketAddr {
             }
         }
     });
-    address
+    (address, heard)
 }
 
 #[tokio::test]
@@ -131,8 +136,10 @@ async fn what_a_store_says_ends_where_the_table_says() {
     ];
     for (answer, outcome, said) in table {
         let timeout = if answer.is_some() { LONG } else { Duration::from_millis(50) };
-        let bucket = bucket_with(saying(answer.clone()).await, SECRET_KEY, timeout);
+        let (server, heard) = saying(answer.clone()).await;
+        let bucket = bucket_with(server, SECRET_KEY, timeout);
         assert_eq!(seen(&bucket, &object, How::Get).await, (outcome, How::Get, said.to_owned()), "{answer:?}");
+        assert_eq!(*heard.lock().unwrap(), ["GET /canary/k?versionId=v%201 HTTP/1.1"]);
     }
 }
 

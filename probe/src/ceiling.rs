@@ -1,15 +1,21 @@
 //! What a catalogue's targets together would do to a host, and whether that is too much (DESIGN §5): refused when it is read, not throttled
 //! when it is too late.
 //!
-//! Added up are the requests of all targets that a service needs, now and in every later version of the catalogue. A host is what the check
-//! says, lower case and without a port: names are not resolved, two names of one machine are two hosts. The probe's own machine may be
-//! asked as often as it likes: that harms nobody else, and the probe notices.
+//! Added up are the requests of all targets that a service needs, now and in every later version of the catalogue: as many as each check
+//! makes in a slot whose both attempts it needs. A host is what the check says, lower case and without a port: names are not resolved, two
+//! names of one machine are two hosts. The probe's own machine may be asked as often as it likes: that harms nobody else, and the probe
+//! notices.
 //!
 //! | what is added up | at most | why |
 //! |---|---|---|
-//! | requests over HTTP (`url`, `endpoint`) from one vantage to one host, second attempts too | 20/s | the provider refuses what is above 25/s from one address, and then perhaps everything |
-//! | any other checks from one vantage to one host, second attempts too; of `packets`, each packet | 100/s | a tenth of what one probe can do; no server suffers from it |
-//! | the same request to an API from all vantages: `http` with `bearer`, `get` of `s3`, `api`, `backup` | 0.5/s | the provider refuses identical requests above 1/s; a second attempt is varied (SPEC §1) |
+//! | requests over HTTP (`url`, `endpoint`) from one vantage to one host | 20/s | the provider refuses what is above 25/s from one address, and then perhaps everything |
+//! | packets and connections of any other check from one vantage to one host | 100/s | a tenth of what one probe can do; no server suffers from it |
+//! | the same request to an API from all vantages: of `http` with `bearer`, `get` of `s3`, `api`, `backup`, `compute` with a witness | 0.5/s | the provider refuses identical requests above 1/s |
+//!
+//! The same are requests of one method to one host, path and query, whoever makes them and whatever else they say: what the provider
+//! compares is not documented. Reads that take turns are each made so much more rarely. A list of a zone is the same for all who read that
+//! zone's, by the name or id that the catalogue gives it, and for those who read every zone's. Not added up are logins, and the list of
+//! zones for whoever does not know them yet: each is made once in a while, unless the API is out of order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -20,13 +26,12 @@ use serde_json::Value;
 use vigie_contract::catalogue::{Plan, VantageIx};
 use vigie_contract::{Catalogue, TargetId, Time};
 
+use crate::check::{Asked, asked, packets};
 use crate::limits::{MOST_HTTP_PER_HOST_UHZ, MOST_IDENTICAL_UHZ, MOST_PER_HOST_UHZ};
 use crate::plan::needed_until;
 
 /// Where a check goes: the first of these that it has.
 const DESTINATIONS: [&str; 5] = ["connect", "url", "endpoint", "address", "server"];
-/// What says how an answer is judged, or how it gets here, and changes nothing of a request.
-const NOT_OF_THE_REQUEST: [&str; 6] = ["body", "ca", "connect", "expect_headers", "outside", "status"];
 /// So many of the targets that ask most are named.
 const NAMED: usize = 3;
 
@@ -62,7 +67,8 @@ impl fmt::Display for Exceeded {
             per_s(*ceiling_uhz)
         )?;
         let named: Vec<String> = most.iter().map(|(target, uhz)| format!("`{target}` {}", per_s(*uhz))).collect();
-        write!(out, "{}{}", named.join(", "), if *targets > most.len() { " …" } else { "" })
+        write!(out, "{}{}", named.join(", "), if *targets > most.len() { " …" } else { "" })?;
+        write!(out, "; lengthen their periods or let fewer vantages measure them")
     }
 }
 
@@ -71,10 +77,12 @@ impl fmt::Display for Exceeded {
 enum Burden {
     Http(Rc<str>, VantageIx),
     Other(Rc<str>, VantageIx),
-    Identical(Rc<str>),
+    /// With the zone that it names.
+    Identical(Rc<str>, Option<Rc<str>>),
 }
 
 /// One target's part of a burden, in `[from, until)`.
+#[derive(Clone)]
 struct Load<'a> {
     target: &'a TargetId,
     uhz: u64,
@@ -107,7 +115,7 @@ impl Burden {
         match self {
             Self::Http(..) => MOST_HTTP_PER_HOST_UHZ,
             Self::Other(..) => MOST_PER_HOST_UHZ,
-            Self::Identical(_) => MOST_IDENTICAL_UHZ,
+            Self::Identical(..) => MOST_IDENTICAL_UHZ,
         }
     }
 
@@ -115,7 +123,7 @@ impl Burden {
         match self {
             Self::Http(host, _) => Self::Http(Rc::clone(host), 0),
             Self::Other(host, _) => Self::Other(Rc::clone(host), 0),
-            Self::Identical(request) => Self::Identical(Rc::clone(request)),
+            Self::Identical(..) => self.clone(),
         }
     }
 
@@ -126,7 +134,10 @@ impl Burden {
                 format!("too much for host `{host}` over HTTP from vantage `{}`, second attempts included", vantage(*at))
             }
             Self::Other(host, at) => format!("too much for host `{host}` from vantage `{}`, second attempts included", vantage(*at)),
-            Self::Identical(request) => format!("too often the same request to an API, from all vantages, {request}"),
+            Self::Identical(request, zone) => {
+                let of_zone = zone.as_ref().map(|zone| format!(" for zone `{zone}`")).unwrap_or_default();
+                format!("too often the same request to an API, from all vantages, second attempts included, `{request}`{of_zone}")
+            }
         }
     }
 }
@@ -146,7 +157,18 @@ fn loads(catalogue: &Catalogue, from: Time) -> HashMap<Burden, Vec<Load<'_>>> {
             }
         }
     }
+    read_each_zone(&mut loads);
     loads
+}
+
+/// Whoever reads the lists of every zone reads that of each zone, too.
+fn read_each_zone(loads: &mut HashMap<Burden, Vec<Load<'_>>>) {
+    let of_zones: Vec<Burden> = loads.keys().filter(|burden| matches!(burden, Burden::Identical(_, Some(_)))).cloned().collect();
+    for burden in of_zones {
+        let Burden::Identical(request, _) = &burden else { continue };
+        let of_all = loads.get(&Burden::Identical(Rc::clone(request), None)).cloned().unwrap_or_default();
+        loads.entry(burden).or_default().extend(of_all);
+    }
 }
 
 /// What a target burdens whom with, and how often.
@@ -154,30 +176,26 @@ fn burdens(plan: &Plan) -> Vec<(Burden, u64)> {
     let (Some(check), Some(period)) = (&plan.check, plan.period) else { return Vec::new() };
     // Kinds that share the way to an API have it in a table of its own.
     let text = |key: &str| check.get(key).or_else(|| check.get("api")?.get(key)).and_then(Value::as_str);
-    let Some(host) = DESTINATIONS.iter().find_map(|key| text(key)).map(host).filter(|host| !is_this_machine(host)) else {
+    let Some(destination) = DESTINATIONS.iter().find_map(|key| text(key)).map(host).filter(|host| !is_this_machine(host)) else {
         return Vec::new();
     };
-    let host: Rc<str> = host.into();
-    let is_http = text("url").or(text("endpoint")).is_some();
-    let packets = check.get("packets").and_then(Value::as_u64).unwrap_or(1).max(1);
+    let destination: Rc<str> = destination.into();
+    let api = text("url").or(text("endpoint")).map(host);
+    let asked = asked(check);
+    let per_slot_milli = if asked.is_empty() { 2_000 * packets(check) } else { asked.iter().map(|asked| asked.per_slot_milli).sum() };
     let slots_uhz = 1_000_000_000_000 / period.us().max(1).unsigned_abs();
-    let burden = |at: &VantageIx| if is_http { Burden::Http(Rc::clone(&host), *at) } else { Burden::Other(Rc::clone(&host), *at) };
-    let attempts = plan.vantages.iter().map(|at| (burden(at), slots_uhz.saturating_mul(2).saturating_mul(packets)));
-    let identical = api_request(check).map(|request| (Burden::Identical(request.into()), slots_uhz * plan.vantages.len() as u64));
-    attempts.chain(identical).collect()
-}
-
-/// What a check asks of an API, if it does: equal for equal requests.
-fn api_request(check: &Value) -> Option<String> {
-    let table = check.as_object()?;
-    let is_asked = match table.get("kind")?.as_str()? {
-        "http" => table.contains_key("bearer"),
-        "s3" => table.get("operation").and_then(Value::as_str) == Some("get"),
-        "api" | "backup" => true,
-        _ => false,
+    let often = |per_slot_milli: u64, vantages: usize| {
+        u64::try_from(u128::from(slots_uhz) * u128::from(per_slot_milli) * vantages as u128 / 1_000).unwrap_or(u64::MAX)
     };
-    let request = || table.iter().filter(|(key, _)| !NOT_OF_THE_REQUEST.contains(&key.as_str())).collect::<BTreeMap<_, _>>();
-    is_asked.then(|| serde_json::to_string(&request()).unwrap_or_default())
+    let burden = if api.is_some() { Burden::Http } else { Burden::Other };
+    let all = plan.vantages.iter().map(|at| (burden(Rc::clone(&destination), *at), often(per_slot_milli, 1)));
+    let api = api.unwrap_or_default();
+    let identical = asked.into_iter().map(|Asked { what, zone, per_slot_milli }| {
+        // `GET /path` at a host.
+        let request = what.replacen(' ', &format!(" {api}"), 1);
+        (Burden::Identical(request.into(), zone.map(Rc::from)), often(per_slot_milli, plan.vantages.len()))
+    });
+    all.chain(identical).collect()
 }
 
 /// The host in a URL or before a port, written in one way.
@@ -266,7 +284,8 @@ mod tests {
         let catalogue = catalogue(&targets);
         let told: Vec<String> = exceeded(&catalogue, NOW).iter().map(ToString::to_string).collect();
         let expected = "too much for host `victim.test` over HTTP from vantage `az05`, second attempts included: 20000 requests a \
-                        second by 10000 targets from 2026-03-26T23:31:30Z on, and the ceiling is 20: `t-0` 2, `t-1` 2, `t-10` 2 …";
+                        second by 10000 targets from 2026-03-26T23:31:30Z on, and the ceiling is 20: `t-0` 2, `t-1` 2, `t-10` 2 …; \
+                        lengthen their periods or let fewer vantages measure them";
         let other_vantage = expected.replace("az05", "az06");
         assert!(told == [expected] || told == [other_vantage.as_str()], "{told:?}");
     }
@@ -298,28 +317,73 @@ mod tests {
         let api = |more: &str| format!("kind = \"http\", url = \"https://api.test/v1\", bearer = {{ env = \"T\" }}{more}");
         let (one, other) = (api(""), api(", body = \"[\", outside = true"));
         let five = "\"a\", \"b\", \"c\", \"d\", \"e\"";
-        assert_eq!(told(&[(five, "10s", "", &one)]), [""; 0], "0.5 a second");
-        let told_of_both = told(&[(five, "10s", "", &one), ("\"f\"", "10s", "", &other)]);
+        assert_eq!(told(&[(five, "20s", "", &one)]), [""; 0], "0.5 a second");
+        let told_of_both = told(&[(five, "20s", "", &one), ("\"f\"", "20s", "", &other)]);
         assert!(told_of_both[0].contains("0.6 requests a second by 2 targets"), "{told_of_both:?}");
         assert!(told_of_both[0].contains("`t-0` 0.5, `t-1` 0.1"), "{told_of_both:?}");
         let varied = api("").replace("/v1", "/v2");
-        assert_eq!(told(&[(five, "10s", "", &one), (five, "10s", "", &varied)]), [""; 0]);
+        assert_eq!(told(&[(five, "20s", "", &one), (five, "20s", "", &varied)]), [""; 0]);
         let page = "kind = \"http\", url = \"https://web.test/\"";
         assert_eq!(told(&[(five, "5s", "", page)]), [""; 0], "a page is no API");
     }
 
     #[test]
     fn the_providers_api_is_asked_no_oftener_than_any_other() {
-        let check =
-            "kind = \"api\", zone = \"az05\", api = { endpoint = \"https://api.test\", id = { env = \"I\" }, secret = { env = \"S\" } }";
+        let check = "kind = \"api\", zone = \"az05\", api = { endpoint = \"https://api.test\", token_id = { env = \"I\" }, token_secret = { env = \"S\" } }";
         let three = "\"a\", \"b\", \"c\"";
-        assert_eq!(told(&[(three, "10s", "", check)]), [""; 0], "0.3 a second");
+        assert_eq!(told(&[(three, "10s", "", check)]), [""; 0], "four reads, each 0.15 a second");
         let refused = told(&vec![("\"a\"", "10s", "", check); 200]);
         assert!(
             refused.iter().any(|told| told.contains("`api.test`") && told.contains("40 requests a second by 200 targets")),
             "{refused:?}"
         );
-        assert!(refused.iter().any(|told| told.contains("20 requests a second by 200 targets")), "the same request: {refused:?}");
+        assert!(refused.iter().any(|told| told.contains("10 requests a second by 200 targets")), "the same request: {refused:?}");
+    }
+
+    /// What the provider's API is asked by a target of this kind.
+    fn of_api(settings: &str) -> String {
+        let access = "endpoint = \"https://API.test:443\", token_id = { env = \"I\" }, token_secret = { env = \"S\" }";
+        format!("{settings}, api = {{ {access} }}")
+    }
+
+    #[test]
+    fn targets_that_read_the_same_add_up_whatever_their_kind() {
+        let one_zone = of_api("kind = \"api\", zone = \"az05\"");
+        let all_zones = of_api("kind = \"api\"");
+        let witness = of_api("kind = \"compute\", path = \"witness\", zone = \"az05\", virtual_machine = \"vm\"");
+        let two = "\"a\", \"b\"";
+        // Of the hosts of az05: 0.1, 0.1 and 0.3 a second.
+        let most = [(two, "10s", "", one_zone.as_str()), (two, "10s", "", &all_zones), ("\"c\", \"d\", \"e\"", "20s", "", &witness)];
+        assert_eq!(told(&most), [""; 0], "0.5 a second");
+        let mut more = most.to_vec();
+        more.push(("\"f\"", "20s", "", &witness));
+        let refused = told(&more);
+        assert_eq!(refused.len(), 1, "the machine is read 0.4 times a second, the zones 0.2: {refused:?}");
+        assert!(refused[0].contains("`GET api.test/api/compute/v1/open_iaas/hosts` for zone `az05`: 0.6 requests a second by 4 targets"));
+        let elsewhere = witness.replace("az05", "az06");
+        assert_eq!(told(&[&most[..2], &[(two, "40s", "", &elsewhere), (two, "20s", "", &witness)]].concat()), [""; 0], "another zone");
+    }
+
+    #[test]
+    fn backups_are_listed_as_often_as_both_attempts_do_it_and_zones_by_the_second() {
+        let lists = |list: &str| of_api(&format!("kind = \"backup\", operation = \"lists\", zone = \"az05\", list = \"{list}\""));
+        let (policies, backups) = (lists("policies"), lists("backups"));
+        let five = "\"a\", \"b\", \"c\", \"d\", \"e\"";
+        assert_eq!(told(&[(five, "20s", "", &policies), (five, "20s", "", &backups)]), [""; 0]);
+        let refused = told(&[(five, "19s", "", &policies), (five, "20s", "", &backups)]);
+        assert!(refused.len() == 2 && refused[0].contains("/policies` for zone `az05`: 0.52"), "{refused:?}");
+        assert!(refused[1].contains("open_iaas`: 0.51"), "the zones, too: {refused:?}");
+    }
+
+    #[test]
+    fn one_object_may_be_read_as_often_as_the_first_attempts_read_it() {
+        let get = "kind = \"s3\", endpoint = \"https://s3.test\", bucket = \"b\", region = \"fr1\", operation = \"get\", \
+                   object = \"o\", access_key = { env = \"A\" }, secret_key = { env = \"S\" }";
+        let five = "\"a\", \"b\", \"c\", \"d\", \"e\"";
+        assert_eq!(told(&[(five, "10s", "", get)]), [""; 0], "the second ones are no doubles of the first");
+        assert!(told(&[(five, "9s", "", get)])[0].contains("`GET s3.test/b/o`: 0.55"));
+        let rotate = get.replace(", operation = \"get\", object = \"o\"", "");
+        assert_eq!(told(&[(five, "1s", "", &rotate)]), [""; 0], "vantages share no object");
     }
 
     #[test]
@@ -336,7 +400,7 @@ mod tests {
 
     #[test]
     fn only_what_is_in_force_at_once_is_added_up_and_what_was_before_is_past() {
-        let (fast, slow) = ("kind = \"tcp\", address = \"a.test:1\", packets = 40", "kind = \"tcp\", address = \"a.test:1\"");
+        let (fast, slow) = ("kind = \"network\", address = \"a.test:1\", packets = 40", "kind = \"tcp\", address = \"a.test:1\"");
         let later = "since = 2027-01-01T00:00:00Z";
         // 80 a second each: one until 2027, the other from then on.
         assert_eq!(told(&[("\"v\"", "1s", "", fast), ("\"v\"", "1s", later, slow), ("\"v\"", "1s", "", slow)]), [""; 0]);
@@ -346,7 +410,8 @@ mod tests {
         );
         let both = told(&[("\"v\"", "1s", "", slow), ("\"v\"", "1s", later, fast), ("\"v\"", "1s", "", fast)]);
         assert!(both[0].contains("160 requests a second by 2 targets from 2027-01-01T00:00:00Z on"), "{both:?}");
-        let past = catalogue(&[("\"v\"", "1s", "", "kind = \"tcp\", address = \"a.test:1\", packets = 400"), ("\"v\"", "1s", later, slow)]);
+        let past =
+            catalogue(&[("\"v\"", "1s", "", "kind = \"network\", address = \"a.test:1\", packets = 400"), ("\"v\"", "1s", later, slow)]);
         assert_eq!(exceeded(&past, NOW).len(), 1);
         assert_eq!(exceeded(&past, Time::parse("2027-01-01T00:00:00Z").unwrap()), []);
     }

@@ -28,6 +28,7 @@ use vigie_contract::{Reason, Span, Time};
 use crate::ceiling::Exceeded;
 use crate::clock::{now, span};
 use crate::net::Net;
+use crate::s3::Store;
 use crate::secret::SecretError;
 use crate::stamp::Exchange;
 use crate::vitals::Vitals;
@@ -67,6 +68,23 @@ impl Attempt<'_> {
     pub(crate) fn last_moment(&self, began: Instant) -> Instant {
         let lead = LAST_WORDS.min(self.deadline.saturating_duration_since(began) / 10);
         self.deadline.checked_sub(lead).unwrap_or(self.deadline)
+    }
+}
+
+/// A request to an API as a check makes it, and perhaps others too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Method, path and query, without the zone.
+    pub(crate) what: String,
+    /// The zone that it names; none if it names none, or each in its turn.
+    pub(crate) zone: Option<String>,
+    /// How often in a slot at most, both attempts together, in thousandths.
+    pub(crate) per_slot_milli: u64,
+}
+
+impl Asked {
+    pub(crate) fn new(what: impl Into<String>, zone: Option<&str>, per_slot_milli: u64) -> Self {
+        Self { what: what.into(), zone: zone.map(str::to_owned), per_slot_milli }
     }
 }
 
@@ -274,6 +292,38 @@ pub fn validate(check: &serde_json::Value) -> Result<(), CheckError> {
     read(check)?.validate()
 }
 
+/// What the check asks of an API, if it is of a kind that does; where there are twins of a request it matters how often it is made.
+pub(crate) fn asked(check: &serde_json::Value) -> Vec<Asked> {
+    match read(check) {
+        Ok(Block::Http(block)) => block.asked(),
+        Ok(Block::S3(block)) => block.asked(),
+        Ok(Block::Api(block)) => block.asked(),
+        Ok(Block::Backup(block)) => block.asked(),
+        Ok(Block::Compute(block)) => block.asked(),
+        _ => Vec::new(),
+    }
+}
+
+/// How many packets or connections an attempt of the check takes at most, where it asks no API.
+pub(crate) fn packets(check: &serde_json::Value) -> u64 {
+    match read(check) {
+        Ok(Block::Network(block)) => block.packets(),
+        Ok(Block::Compute(_)) => compute::PACKETS.into(),
+        _ => 1,
+    }
+}
+
+/// The object store that the table of a check of kind `s3` describes, with this bucket or the check's.
+pub(crate) fn object_store(check: &serde_json::Value, bucket: Option<&str>, net: &Net) -> Result<Store, CheckError> {
+    match read(check)? {
+        Block::S3(block) => {
+            block.validate()?;
+            block.store(bucket, net)
+        }
+        _ => Err(CheckError::Shape("not of the kind `s3`: name a target of that kind".to_owned())),
+    }
+}
+
 /// The check that the table describes; reads the files and secrets that it names.
 pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Check>, CheckError> {
     let block = read(check)?;
@@ -290,7 +340,7 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Backup(block) => Box::new(block.build(net)?),
         Block::Exec(block) => Box::new(block.build()?),
         Block::Storage(block) => Box::new(block.build()),
-        Block::Compute(block) => Box::new(block.build()?),
+        Block::Compute(block) => Box::new(block.build(net)?),
     })
 }
 
@@ -332,12 +382,13 @@ mod tests {
         assert!(error(json!({"kind": "network", "address": "a:862", "packets": 0})).contains("`packets`"));
         assert!(error(json!({"kind": "network", "address": "a:862", "most_lost": 5})).contains("`most_lost`"));
         assert!(error(json!({"kind": "network", "address": "a:862", "mtu": 100})).contains("`mtu`"));
-        validate(&json!({"kind": "network", "address": "a:862", "packets": 3, "most_lost": 2, "mtu": 1500})).unwrap();
+        validate(&json!({"kind": "network", "address": "a:862", "packets": 3, "most_lost": 2, "mtu": 1500, "tcp_echo": true})).unwrap();
         assert!(error(json!({"kind": "compute", "address": "a:862"})).contains("`path`"));
         assert!(error(json!({"kind": "compute", "path": "peer"})).contains("`address`"));
         assert!(error(json!({"kind": "compute", "path": "peer", "address": "a:862", "colour": 1})).contains("colour"));
         assert!(error(json!({"kind": "compute", "path": "self", "address": "a:862"})).contains("address"));
         validate(&json!({"kind": "compute", "path": "self"})).unwrap();
+        assert!(error(json!({"kind": "compute", "path": "witness", "zone": "az05", "virtual_machine": "v"})).contains("`api`"));
         validate(&json!({"kind": "icmp", "address": "192.0.2.1", "outside": true})).unwrap();
     }
 

@@ -106,9 +106,10 @@ metrics! {
         "Answers 401 of the provider's API to a token that it gave less than a minute before.";
     SUSTAINED_THROTTLING = Counter "vigie_probe_sustained_throttling_total" PROBE,
         "Answers 429 of the provider's API from the third in a row on, although it is asked less than it allows.";
-    REFLECTED = Counter "vigie_probe_reflector_answered_total" PROBE, "Test packets of peers that the reflector answered.";
+    REFLECTED = Counter "vigie_probe_reflector_answered_total" PROBE, "Test packets of peers that the reflector answered, and connections that it echoed.";
     REFLECTOR_IGNORED = Counter "vigie_probe_reflector_ignored_total" &["probe", "why"],
-        "Datagrams that the reflector did not answer: of a wrong length, from undeclared peers, no requests, too many; answers unsent.";
+        "Datagrams and connections that the reflector did not answer: of a wrong length, from undeclared peers, no requests, too many; \
+         answers unsent.";
     BUILD = Gauge "vigie_probe_build_info" &["probe", "version"], "1; the labels say which program this is.";
 }
 

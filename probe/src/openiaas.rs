@@ -41,6 +41,7 @@ use crate::check::{Attempt, CheckError, Finding, Trace};
 use crate::exchange::{Address, Server, tell_apart};
 use crate::net::{Host, Net};
 use crate::secret::{Secret, SecretSource};
+use crate::sigv4::encode;
 use login::{Logins, Token};
 pub(crate) use reply::Reply;
 
@@ -111,6 +112,13 @@ struct Account {
 pub(crate) struct Zone {
     pub(crate) id: String,
     pub(crate) name: String,
+}
+
+impl Zone {
+    /// The path of the zone's part of the `list`: the API answers 5xx to lists of everything, now and then.
+    pub(crate) fn part_of(&self, list: &str) -> String {
+        format!("{list}?machineManagerId={}", encode(&self.id, false))
+    }
 }
 
 impl Access {

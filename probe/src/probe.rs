@@ -46,10 +46,10 @@ pub struct Settings {
     pub reflect: Reflect,
 }
 
-/// The STAMP reflector of a probe: none without an address.
+/// The STAMP reflector of a probe, with its echo over TCP: none without an address.
 #[derive(Clone, Debug, Default)]
 pub struct Reflect {
-    /// Where it listens: RFC 8762 gives it UDP port 862.
+    /// Where it listens: RFC 8762 gives it UDP port 862, and the echo takes the same port of TCP.
     pub addresses: Vec<SocketAddr>,
     /// Whom it answers; nobody else.
     pub peers: Vec<Prefix>,

@@ -81,7 +81,7 @@ pub(crate) fn encode(text: &str, keeps_slashes: bool) -> String {
     encoded
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

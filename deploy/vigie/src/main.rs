@@ -10,6 +10,7 @@ mod claim;
 mod cluster;
 mod demo;
 mod draw;
+mod durability;
 mod evidence;
 mod exclude;
 mod explain;
@@ -72,6 +73,7 @@ enum Command {
     Explain(explain::Args),
     Replay(replay::Source),
     Archive(archive::Args),
+    Durability(durability::Args),
     Backup(store::Backup),
     Restore(store::Restore),
     Completions(manual::Completions),
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
         Command::Claim(args) => claim::run(&args),
         Command::Exclude(args) => exclude::run(&args),
         Command::Archive(args) => archive::run(&args),
+        Command::Durability(args) => durability::run(&args),
         Command::Backup(args) => store::backup(&args),
         Command::Restore(args) => store::restore(&args),
         Command::Completions(args) => manual::completions(&args, Cli::command()),

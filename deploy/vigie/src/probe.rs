@@ -63,8 +63,8 @@ pub(crate) struct Measuring {
     /// The spool never grows beyond this, in MiB, at least 16: the oldest samples are dropped, counted and told
     #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
     spool_mib: u64,
-    /// Answer the STAMP test packets of peers, also those that ask how this machine is, at this UDP address and port, 862 by RFC 8762; may be
-    /// given again
+    /// Answer the STAMP test packets of peers, also those that ask how this machine is, at this address and UDP port, 862 by RFC 8762, and
+    /// echo what they send to the same port of TCP; may be given again
     #[arg(long, value_name = "ADDRESS", requires = "reflect_peer")]
     reflect: Vec<SocketAddr>,
     /// Whose test packets are answered: an address or a prefix as 192.0.2.0/24; may be given again

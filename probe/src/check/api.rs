@@ -22,10 +22,9 @@ use std::rc::Rc;
 use serde::Deserialize;
 use vigie_contract::Reason;
 
-use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Trace};
+use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Trace};
 use crate::net::Net;
 use crate::openiaas::{Access, Session, ZONES};
-use crate::sigv4::encode;
 
 const LISTS_OF_A_ZONE: [&str; 3] = ["hosts", "virtual_machines", "storage_repositories"];
 const READS: usize = 1 + LISTS_OF_A_ZONE.len();
@@ -59,6 +58,13 @@ impl Block {
         self.api.validate()
     }
 
+    /// Two attempts are two of the reads.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        let per_slot_milli = 2_000 / READS as u64;
+        let lists = LISTS_OF_A_ZONE.map(|list| Asked::new(format!("GET {}", path(list)), self.zone.as_deref(), per_slot_milli));
+        lists.into_iter().chain([Asked::new(format!("GET {ZONES}"), None, per_slot_milli)]).collect()
+    }
+
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
         Ok(Api { session: self.api.session(net)?, zone: self.zone, turn: Cell::new(0) })
     }
@@ -74,6 +80,10 @@ impl Check for Api {
     }
 }
 
+fn path(list: &str) -> String {
+    format!("{ZONES}/{list}")
+}
+
 impl Api {
     /// The next read.
     async fn read(&self, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<(), Finding> {
@@ -83,8 +93,7 @@ impl Api {
             return self.read_zones(attempt, trace).await;
         }
         let (list, zone) = (LISTS_OF_A_ZONE[turn % READS - 1], &zones[turn / READS % zones.len()]);
-        let path = format!("{ZONES}/{list}?machineManagerId={}", encode(&zone.id, false));
-        let reply = self.session.get(&path, attempt, trace).await?;
+        let reply = self.session.get(&zone.part_of(&path(list)), attempt, trace).await?;
         reply.items::<Element>().map(|_| ())
     }
 

@@ -30,10 +30,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use vigie_contract::{Reason, Span, Time};
 
-use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Trace};
+use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Trace};
 use crate::clock::now;
 use crate::net::Net;
-use crate::openiaas::{Access, Session, Zone};
+use crate::openiaas::{Access, Session, ZONES, Zone};
 use crate::sigv4::encode;
 
 const LISTS: &str = "/api/backup/v1/open_iaas";
@@ -116,11 +116,12 @@ struct Element {
 }
 
 impl List {
-    fn as_str(self) -> &'static str {
-        match self {
+    fn path(self) -> String {
+        let name = match self {
             Self::Policies => "policies",
             Self::Backups => "backups",
-        }
+        };
+        format!("{LISTS}/{name}")
     }
 }
 
@@ -150,6 +151,19 @@ impl Block {
     pub(super) fn validate(&self) -> Result<(), CheckError> {
         self.duty()?;
         self.api.validate()
+    }
+
+    /// Every attempt reads what it is about, a second one the zones before.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        let of_zone = |what: String| Asked::new(format!("GET {what}"), Some(&self.zone), 2_000);
+        let of_machine = |list: List, machine: &str| of_zone(format!("{}?virtualMachineId={}", list.path(), encode(machine, false)));
+        let mut asked = match self.duty() {
+            Ok(Duty::Answer(list)) => vec![of_zone(list.path())],
+            Ok(Duty::Age { virtual_machine, .. }) => [List::Backups, List::Policies].map(|list| of_machine(list, &virtual_machine)).into(),
+            Err(_) => return Vec::new(),
+        };
+        asked.push(Asked::new(format!("GET {ZONES}"), None, 1_000));
+        asked
     }
 
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
@@ -199,7 +213,7 @@ impl Backup {
         attempt: &Attempt<'_>,
         trace: &mut Trace,
     ) -> Result<(Vec<T>, bool), Finding> {
-        let mut path = format!("{LISTS}/{}?machineManagerId={}", list.as_str(), encode(&zone.id, false));
+        let mut path = zone.part_of(&list.path());
         if let Some(id) = virtual_machine {
             path = format!("{path}&virtualMachineId={}", encode(id, false));
         }

@@ -25,6 +25,26 @@
 //! its stamp however late the log gets it; it never fails, and a slot that it was too late for is `void` like any (`starved`, `suspended`).
 //! So the target is UP or UNKNOWN: whoever is dead, says nothing. It has one vantage, the one in the VM.
 //!
+//! `path = "witness"`: the provider's API, over a way that shares nothing with the mesh, says that `virtual_machine`, by id, of a `zone` runs
+//! on a host that is up. Two reads: the machine, and the hosts of its zone. What an API that fails tells is nothing about the VM: that is
+//! line 07, and a slot of this one is void then.
+//!
+//! | what is seen | outcome | reason |
+//! |---|---|---|
+//! | the VM is `Running`, its host is `Running` and not in maintenance mode | ok | |
+//! | the same, but the host that it ran on before is down or has restarted since (`uptime`), and no slot failed between: high availability has restarted the VM, or the host took it along, unseen | fail | unhealthy |
+//! | the VM is `Running` by the API, its host is `Halted` | fail | unhealthy |
+//! | the VM is `Halted`, and the host that it ran on before is down or has restarted since: high availability is at it, or has no place for it | fail | unhealthy |
+//! | the VM is `Halted`, and the host that it ran on before is up: its owner stopped it; or nobody saw it run, for five minutes or ever | void | inapplicable |
+//! | the VM is `Paused`; its state, or its host's, is any other; its host is not in the list | void | inapplicable |
+//! | the host, of now or of before, is in maintenance mode: its customer works at it | void; a VM that runs elsewhere by now: ok | inapplicable |
+//! | there is no such VM (404), no such zone | void | request |
+//! | our token, our address or our rate is refused | void | credential, address, throttled |
+//! | no answer in time, no connection, no TLS; 5xx; no JSON, or none of such a shape; a login that fails | void | inapplicable |
+//!
+//! Whoever restarts a host puts it into maintenance mode first, or moves its machines away: a host that went down without took them along.
+//! The phases and the latency are those of the last read.
+//!
 //! # Which services need what
 //!
 //! Silence of `self` is UNKNOWN. Where one path's UP is to be sufficient it stands in `any`, the minimum, and then its UNKNOWN keeps the
@@ -54,11 +74,22 @@
 //! timeout = "1s"
 //! check = { kind = "compute", path = "self" }
 //!
+//! [[target]]                      # the control plane, on the VM itself
+//! id = "witness-az05"
+//! vantages = ["paris-1", "paris-2"]
+//! period = "30s"
+//! timeout = "10s"
+//! check.kind = "compute"
+//! check.path = "witness"
+//! check.zone = "az05"
+//! check.virtual_machine = "5d6f0c1e-0000-4000-8000-000000000010"
+//! check.api = { endpoint = "https://api.example", token_id = { file = "/run/secrets/id" }, token_secret = { file = "/run/secrets/secret" } }
+//!
 //! [[service]]
 //! id = "compute/az05"
 //! indicator = "IC-INFRA_SNC-01"
 //! since = 2026-01-01T00:00:00+01:00
-//! needs = { any = ["vm-az05", "neighbour-az05"] }
+//! needs = { any = ["vm-az05", { all = ["witness-az05", "neighbour-az05"] }] }
 //!
 //! [[service]]
 //! id = "compute-beats/az05"
@@ -67,8 +98,8 @@
 //! needs = "beat-az05"
 //! ```
 //!
-//! With the control plane as a witness (running, on a host that is up and not in maintenance), its word counts while a neighbour on that
-//! host answers, as it may be old: `{ any = ["vm-az05", { all = ["witness-az05", "neighbour-az05"] }] }`. The state of `compute/az05` then:
+//! The witness's word counts while a neighbour on that host answers, as it may be old, and as it is UNKNOWN where the API is dead; without a
+//! neighbour, `{ any = ["vm-az05", "witness-az05"] }` is the next best. The state of `compute/az05` then:
 //!
 //! | what happens | vm | witness | neighbour | service | beats, once delivered |
 //! |---|---|---|---|---|---|
@@ -87,18 +118,21 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 use vigie_contract::Reason;
+use witness::Witness;
 
-use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
+use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
 use crate::clock::now;
 use crate::net::{Host, Net, fault};
+use crate::openiaas::Access;
 use crate::stamp::sender::{Order, exchange};
 use crate::vitals::{Vitals, Watch};
 
 #[cfg(test)]
 mod tests;
+mod witness;
 
 /// So many packets an attempt sends until one is answered.
-const PACKETS: u32 = 3;
+pub(super) const PACKETS: u32 = 3;
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "path", rename_all = "lowercase", deny_unknown_fields)]
@@ -113,11 +147,22 @@ pub(super) enum Block {
     /// The agent says it by itself.
     #[serde(rename = "self")]
     Own {},
+    /// The control plane says it.
+    Witness {
+        api: Access,
+        /// The VM's availability zone, by name or id.
+        zone: String,
+        /// The VM's id.
+        virtual_machine: String,
+        #[serde(default, rename = "outside")]
+        _outside: bool,
+    },
 }
 
 enum Compute {
     Peer(Peer),
     Own(RefCell<Watch>),
+    Witness(Witness),
 }
 
 struct Peer {
@@ -134,10 +179,18 @@ impl Block {
         match self {
             Self::Peer { address, .. } => Host::with_port(address).map(|_| ()),
             Self::Own {} => Ok(()),
+            Self::Witness { api, .. } => api.validate(),
         }
     }
 
-    pub(super) fn build(self) -> Result<impl Check + use<>, CheckError> {
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        match self {
+            Self::Peer { .. } | Self::Own {} => Vec::new(),
+            Self::Witness { zone, virtual_machine, .. } => witness::asked(zone, virtual_machine),
+        }
+    }
+
+    pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
         Ok(match self {
             Self::Peer { address, .. } => {
                 let (host, port) = Host::with_port(&address)?;
@@ -147,6 +200,7 @@ impl Block {
                 let watch = Watch::start(now());
                 Compute::Own(watch.map_err(|error| CheckError::File(format!("cannot watch this machine: {error}")))?.into())
             }
+            Self::Witness { api, zone, virtual_machine, .. } => Compute::Witness(Witness::new(api.session(net)?, zone, virtual_machine)),
         })
     }
 }
@@ -157,12 +211,16 @@ impl Check for Compute {
             match self {
                 Self::Peer(peer) => peer.listen(attempt, trace).await,
                 Self::Own(watch) => beat(&mut watch.borrow_mut(), attempt, trace),
+                Self::Witness(witness) => witness.ask(attempt, trace).await,
             }
         })
     }
 
     fn kind(&self) -> Kind {
-        Kind::Compute
+        match self {
+            Self::Peer(_) | Self::Own(_) => Kind::Compute,
+            Self::Witness(_) => Kind::Api,
+        }
     }
 }
 

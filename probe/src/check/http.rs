@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use vigie_contract::Reason;
 
 use super::tcp::contains;
-use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
+use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
 use crate::exchange::{Address, Exchange, Server, http_fault, tell_apart};
 use crate::limits::MOST_BODY_BYTES;
 use crate::net::{Host, Net};
@@ -103,6 +103,12 @@ impl Block {
             return Err(shape(format!("{wrong} is no HTTP status")));
         }
         self.connect.as_deref().map(Host::with_port).transpose().map(|_| ())
+    }
+
+    /// With a credential it is an API that is asked. A second attempt differs in its `x-request-id` only.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        let request = || Some(format!("{} {}", self.method().ok()?, Address::parse(&self.url).ok()?.path));
+        self.bearer.as_ref().and_then(|_| request()).map(|what| Asked::new(what, None, 2_000)).into_iter().collect()
     }
 
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {

@@ -10,10 +10,14 @@
 //! | ICMP port unreachable, before enough answers | fail | refused | rtt |
 //! | ICMP administratively prohibited, or no route | fail | unreachable | rtt |
 //! | all packets sent and enough answers, whatever else came: duplicates, forgeries, errors | ok | | |
+//! | `tcp_echo`: enough packets are answered, but no connection is accepted, or it does not bring back what was sent | fail | refused, unreachable, reset, content, timeout | connect, transfer |
 //! | `mtu`: enough small packets are answered, but no packet of that size, or the path's MTU is smaller | fail | unhealthy | rtt |
 //! | `mtu` over IPv4 while the system forbids the don't-fragment bit (`net.ipv4.ip_no_pmtu_disc`) | void | internal | rtt |
 //! | the name does not resolve | as everywhere | dns, resolver | resolve |
 //! | no descriptors, no ports, a local filter | void | descriptors, internal | rtt |
+//!
+//! With `tcp_echo` each attempt also sends 64 octets over TCP to the same port and wants them back (RFC 862), as our reflector sends them: what
+//! lies on the way may let one protocol through and not the other. Its phases are told beside; the latency is that of the packets.
 //!
 //! Routers may not fragment the packets of size `mtu`: over IPv6 they never do, over IPv4 the kernel sets the don't-fragment bit on what
 //! fits the path as it knows it. It believes for ten minutes what a router said about a path (`net.ipv4.route.mtu_expires`): so long a
@@ -31,6 +35,7 @@ use vigie_contract::Reason;
 use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
 use crate::clock::now;
 use crate::net::{Host, Net, fault, own_fault};
+use crate::stamp::echo;
 use crate::stamp::packet::padding;
 use crate::stamp::sender::{Order, exchange};
 use crate::stamp::{Exchange, MOST_BYTES};
@@ -55,6 +60,9 @@ pub(super) struct Block {
     most_lost: Option<u32>,
     /// The size, in bytes with the IP header, of as many more packets that no router may fragment: the path's MTU must be this at least.
     mtu: Option<u16>,
+    /// Whether what is sent over TCP to the same port must come back, too.
+    #[serde(default)]
+    tcp_echo: bool,
     #[serde(default, rename = "outside")]
     _outside: bool,
 }
@@ -69,6 +77,7 @@ struct Network {
     packets: u32,
     most_lost: u32,
     mtu: Option<u16>,
+    has_echo: bool,
 }
 
 impl Block {
@@ -87,10 +96,15 @@ impl Block {
         Ok(())
     }
 
+    /// Of an attempt; so many more of the size of the MTU where one is asked for, and a connection for an echo.
+    pub(super) fn packets(&self) -> u64 {
+        u64::from(self.packets) * if self.mtu.is_some() { 2 } else { 1 } + u64::from(self.tcp_echo)
+    }
+
     pub(super) fn build(self) -> Result<impl Check + use<>, CheckError> {
         let (host, port) = Host::with_port(&self.address)?;
         let most_lost = self.most_lost.unwrap_or(self.packets.saturating_sub(1));
-        Ok(Network { host, port, packets: self.packets, most_lost, mtu: self.mtu })
+        Ok(Network { host, port, packets: self.packets, most_lost, mtu: self.mtu, has_echo: self.tcp_echo })
     }
 }
 
@@ -111,10 +125,16 @@ impl Network {
         let socket = Net::datagram_socket(attempt.net.source, to).await?;
         let clock_error = Some(attempt.clock_error).filter(|error| error.us() > 0);
         let order = Order { packets: self.packets, enough: self.packets, tail: &[], clock_error };
-        let (small, large) = tokio::join!(exchange(&socket, order, attempt.deadline, |_| {}), self.pass_mtu(attempt, to, order));
+        let mut connection = Trace::new(now());
+        let (small, large, echoed) = tokio::join!(
+            exchange(&socket, order, attempt.deadline, |_| {}),
+            self.pass_mtu(attempt, to, order),
+            self.echo(attempt, to, &mut connection)
+        );
         let (figures, error) = small;
         trace.facts.exchange = Some(figures);
         trace.close(now());
+        connection.phases().filter(|(phase, _)| *phase != Phase::Resolve).for_each(|(phase, length)| trace.set(phase, length));
         if figures.sent < self.packets || figures.sent - figures.replied > self.most_lost {
             return Err(error.map_or(Finding::Fail(Reason::Timeout), |error| fault(&error)));
         }
@@ -122,7 +142,19 @@ impl Network {
             trace.set(Phase::Rtt, round_trip);
             trace.latency = Some(round_trip);
         }
-        large
+        large?;
+        echoed
+    }
+
+    /// Whether what is sent over TCP, if it is, comes back.
+    async fn echo(&self, attempt: &Attempt<'_>, to: SocketAddr, trace: &mut Trace) -> Result<(), Finding> {
+        if !self.has_echo {
+            return Ok(());
+        }
+        let last_moment = attempt.last_moment(trace.began).into();
+        let echoed = tokio::time::timeout_at(last_moment, echo::ask(attempt.net, to, trace)).await;
+        trace.close(now());
+        echoed.unwrap_or(Err(Finding::Fail(Reason::Timeout)))
     }
 
     /// Whether packets of the size that is asked for, if one is, come through.

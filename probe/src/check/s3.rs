@@ -7,7 +7,8 @@
 //! that is looked at, and a probe that is killed leaves at most these. The bucket neither keeps versions nor forbids deletion.
 //!
 //! `operation = "get"`: reads `object`, 1 KiB that somebody put there, over a connection that is kept between slots; a second attempt uses
-//! a fresh one, and so does a first one that finds the connection closed. Latency counts from the request (phase processing: to the first
+//! a fresh one, and so does a first one that finds the connection closed. A second attempt is no double of the first: it adds the parameter
+//! `x-id=GetObject`, with which the newer SDKs of AWS name the operation and which changes nothing. Latency counts from the request (phase processing: to the first
 //! byte of the answer, transfer: to its last) and holds no connecting, no TLS.
 //!
 //! | what is seen | outcome, reason | phase |
@@ -22,7 +23,7 @@
 //! | LIST: 2xx, but no listing | fail content | transfer |
 //! | 429, or the code `SlowDown` with any status (HEAD has no code: the words beside its status) | void throttled | transfer |
 //! | 403 `AccessDenied`: not in the bucket's list of addresses, or no right | void address | transfer |
-//! | 401, any other 403, `InvalidAccessKeyId`, `SignatureDoesNotMatch`, `AuthorizationHeaderMalformed` | void credential | transfer |
+//! | 401, any other 403, `InvalidAccessKeyId`, `SignatureDoesNotMatch`, `AuthorizationHeaderMalformed`, `XAdminUserNotFound` | void credential | transfer |
 //! | `RequestTimeTooSkewed` | void clock | transfer |
 //! | 404 without a PUT of ours before it: `get`, or no such bucket; `get`: not 1 KiB | void request | transfer |
 //! | any other 4xx (`XAmzContentSHA256Mismatch` …), `PermanentRedirect`: we ask wrongly | void request | transfer |
@@ -31,29 +32,25 @@ use std::cell::Cell;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::ext::ReasonPhrase;
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use vigie_contract::Reason;
 
 use super::tcp::contains;
-use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Trace};
+use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Trace};
 use crate::clock::now;
-use crate::exchange::{Address, Line, Server, tell_apart};
+use crate::exchange::{Address, Line};
 use crate::net::{Host, Net};
 use crate::random;
+use crate::s3::{Question, Reply, Store, ask};
 use crate::secret::SecretSource;
-use crate::sigv4::{Canonical, Signer, UNSIGNED_PAYLOAD, encode, stamp};
+use crate::sigv4::{Signer, encode};
 
 /// The size of every object (contract, line 10.3: a latency is that of one size).
 const OBJECT_BYTES: usize = 1_024;
 /// So many objects a target has at a vantage.
 const OBJECTS: u64 = 8;
-/// The code of an error is looked for in so much of the answer.
-const MOST_ERROR_BYTES: usize = 4_096;
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Block {
@@ -85,10 +82,7 @@ enum Operation {
 }
 
 struct S3 {
-    server: Server,
-    authority: HeaderValue,
-    bucket: String,
-    signer: Signer,
+    store: Store,
     duty: Duty,
 }
 
@@ -119,24 +113,6 @@ enum Step {
     Get,
     List,
     Delete,
-}
-
-/// What is sent.
-struct Question {
-    method: Method,
-    path: String,
-    query: String,
-    body: Bytes,
-}
-
-/// What came back, whole.
-struct Reply {
-    status: StatusCode,
-    /// The words beside the status, if they are not the usual ones.
-    phrase: Option<ReasonPhrase>,
-    /// What the header says: the answer to HEAD has no body.
-    length: Option<usize>,
-    body: Vec<u8>,
 }
 
 fn shape(why: impl Into<String>) -> CheckError {
@@ -173,15 +149,30 @@ impl Block {
         self.connect.as_deref().map(Host::with_port).transpose().map(|_| ())
     }
 
-    pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
+    /// Reads of one object, which others may read too; a rotation has objects of its own.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        let Some(object) = self.object.as_ref().filter(|_| self.operation == Operation::Get) else { return Vec::new() };
+        [false, true]
+            .map(|is_retry| {
+                let Question { path, query, .. } = of_object(&self.bucket, object, is_retry);
+                Asked::new(format!("GET {path}?{query}").trim_end_matches('?'), None, 1_000)
+            })
+            .into()
+    }
+
+    /// The object store, with this bucket or that of the check.
+    pub(super) fn store(self, bucket: Option<&str>, net: &Net) -> Result<Store, CheckError> {
         let address = self.address()?;
-        Ok(S3 {
+        Ok(Store {
             server: address.server(net, self.connect.as_deref(), self.ca.as_deref())?,
             authority: address.authority,
-            duty: self.duty()?,
-            bucket: self.bucket,
+            bucket: bucket.map_or(self.bucket, str::to_owned),
             signer: Signer { access_key: self.access_key.read()?, secret_key: self.secret_key.read()?, region: self.region },
         })
+    }
+
+    pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
+        Ok(S3 { duty: self.duty()?, store: self.store(None, net)? })
     }
 }
 
@@ -208,10 +199,10 @@ impl S3 {
         // An attempt that is given up from outside has not succeeded.
         rotation.set(turn);
         let object = turn.object(attempt);
-        let question = turn.question(&self.bucket, &object);
-        let mut request = self.request(&question, attempt)?;
+        let question = turn.question(&self.store.bucket, &object);
+        let mut request = self.store.request(&question, attempt.wall, attempt.id)?;
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        let reply = ask(&mut self.server.open(attempt.net, trace).await?, request, trace).await?;
+        let reply = ask(&mut self.store.server.open(attempt.net, trace).await?, request, trace).await?;
         turn.judge(&reply, &object)?;
         rotation.set(Rotation { has_succeeded: true, ..turn });
         Ok(())
@@ -219,14 +210,13 @@ impl S3 {
 
     /// Reads `object`, over the connection that was `kept` if it still stands.
     async fn get(&self, object: &str, kept: &Cell<Option<Line>>, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<(), Finding> {
-        let path = format!("/{}/{}", self.bucket, encode(object, true));
-        let question = Question { method: Method::GET, path, query: String::new(), body: Bytes::new() };
+        let question = of_object(&self.store.bucket, object, attempt.is_retry);
         let known = kept.take().filter(|_| !attempt.is_retry);
         let (line, reply) = match self.get_over(known, &question, attempt, trace).await? {
             Some(answered) => answered,
             None => {
-                let mut line = self.server.open(attempt.net, trace).await?;
-                let request = self.request(&question, attempt)?;
+                let mut line = self.store.server.open(attempt.net, trace).await?;
+                let request = self.store.request(&question, attempt.wall, attempt.id)?;
                 trace.counts_from = now();
                 let reply = ask(&mut line, request, trace).await?;
                 (line, reply)
@@ -251,7 +241,7 @@ impl S3 {
         if !line.is_ready().await {
             return Ok(None);
         }
-        let request = self.request(question, attempt)?;
+        let request = self.store.request(question, attempt.wall, attempt.id)?;
         trace.counts_from = now();
         match ask(&mut line, request, trace).await {
             Ok(reply) => Ok(Some((line, reply))),
@@ -259,42 +249,12 @@ impl S3 {
             Err(finding) => Err(finding),
         }
     }
-
-    /// The question, signed.
-    fn request(&self, question: &Question, attempt: &Attempt<'_>) -> Result<Request<Full<Bytes>>, Finding> {
-        let stamp = stamp(attempt.wall);
-        let host = self.authority.to_str().unwrap_or_default();
-        let signed = [("host", host), ("x-amz-content-sha256", UNSIGNED_PAYLOAD), ("x-amz-date", &stamp)];
-        let canonical = Canonical {
-            method: question.method.as_str(),
-            path: &question.path,
-            query: &question.query,
-            headers: &signed,
-            payload: UNSIGNED_PAYLOAD,
-        };
-        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Finding::Void(Reason::Internal));
-        let mut authorization = value(&self.signer.authorization(&canonical, &stamp))?;
-        authorization.set_sensitive(true);
-        let place = if question.query.is_empty() { question.path.clone() } else { format!("{}?{}", question.path, question.query) };
-        let mut request = Request::new(Full::new(question.body.clone()));
-        *request.method_mut() = question.method.clone();
-        *request.uri_mut() = place.parse().map_err(|_| Finding::Void(Reason::Internal))?;
-        let headers = request.headers_mut();
-        headers.insert(HOST, self.authority.clone());
-        headers.insert(HeaderName::from_static("x-amz-content-sha256"), HeaderValue::from_static(UNSIGNED_PAYLOAD));
-        headers.insert(HeaderName::from_static("x-amz-date"), value(&stamp)?);
-        headers.insert(AUTHORIZATION, authorization);
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("vigie/", env!("CARGO_PKG_VERSION"))));
-        tell_apart(&mut request, attempt.id);
-        Ok(request)
-    }
 }
 
-/// Phases processing and transfer.
-async fn ask(line: &mut Line, request: Request<Full<Bytes>>, trace: &mut Trace) -> Result<Reply, Finding> {
-    let (head, body) = line.fetch(request, trace).await?;
-    let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    Ok(Reply { status: head.status, phrase: head.extensions.get::<ReasonPhrase>().cloned(), length, body })
+/// Reads the object of the operation `get`.
+fn of_object(bucket: &str, object: &str, is_retry: bool) -> Question {
+    let query = if is_retry { "x-id=GetObject" } else { "" };
+    Question { query: query.to_owned(), ..Question::of_object(Method::GET, bucket, object) }
 }
 
 impl Rotation {
@@ -326,10 +286,7 @@ impl Rotation {
     }
 
     fn question(self, bucket: &str, object: &str) -> Question {
-        let of_object = |method, body| {
-            let path = format!("/{bucket}/{}", encode(object, true));
-            Question { method, path, query: String::new(), body }
-        };
+        let of_object = |method, body| Question { body, ..Question::of_object(method, bucket, object) };
         match self.step {
             Step::Put => of_object(Method::PUT, self.content().into()),
             Step::Head => of_object(Method::HEAD, Bytes::new()),
@@ -363,36 +320,6 @@ impl Rotation {
 /// What the names of the objects of a target at a vantage begin with; encoded, so that a listing in XML shows them as they are.
 fn prefix(attempt: &Attempt<'_>) -> String {
     format!("vigie/{}/{}/", encode(attempt.target, true), encode(attempt.vantage, true))
-}
-
-impl Reply {
-    /// What went wrong, in S3's word: from the body (`<Error><Code>SlowDown</Code>…`), or else from beside the status (`503 Slow Down`).
-    fn code(&self) -> String {
-        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(MOST_ERROR_BYTES)]);
-        let tagged = start.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code.trim().to_owned());
-        let beside = || self.phrase.as_ref().map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).replace(' ', ""));
-        tagged.or_else(beside).unwrap_or_default()
-    }
-
-    /// The rows of the table that speak of statuses and codes. `is_ours`: a slot ago we wrote what this is about.
-    fn judge_status(&self, is_ours: bool) -> Result<(), Finding> {
-        if self.status.is_success() {
-            return Ok(());
-        }
-        Err(match (self.status.as_u16(), self.code().as_str()) {
-            // The last two are how MinIO says it.
-            (429, _) | (_, "SlowDown" | "SlowDownRead" | "SlowDownWrite") => Finding::Void(Reason::Throttled),
-            (500.., _) => Finding::Fail(Reason::Status),
-            (_, "RequestTimeTooSkewed") => Finding::Void(Reason::Clock),
-            (403, "AccessDenied") => Finding::Void(Reason::Address),
-            (401 | 403, _) | (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthorizationHeaderMalformed") => {
-                Finding::Void(Reason::Credential)
-            }
-            (404, _) if is_ours => Finding::Fail(Reason::Missing),
-            (400..=499, _) | (_, "PermanentRedirect") => Finding::Void(Reason::Request),
-            _ => Finding::Fail(Reason::Status),
-        })
-    }
 }
 
 #[cfg(test)]

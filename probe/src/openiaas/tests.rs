@@ -324,6 +324,38 @@ async fn it_says_who_it_is_and_shows_no_secret() {
     assert!(error.contains("secret") && !error.contains("printable\n") && !error.contains("not\n"), "{error}");
 }
 
+/// What [`crate::ceiling`] adds up is what is asked when every slot needs both attempts.
+#[tokio::test]
+async fn a_check_asks_what_it_says_that_it_asks() {
+    let age = json!({"operation": "age", "zone": "az05", "virtual_machine": "canary-az05", "interval": "24h", "grace": "24h"});
+    let witness = json!({"path": "witness", "zone": "az05", "virtual_machine": "canary-az05"});
+    let all = [("api", json!({"zone": "az05"})), ("backup", lists("az05", "policies")), ("backup", age), ("compute", witness)];
+    for (kind, settings) in all {
+        let bench = Bench::start().await;
+        // So long after the last backup that the policies are asked for.
+        bench.pass(Span::from_secs(3_600 * 48));
+        let check = bench.check(kind, &settings);
+        bench.first(&*check).await;
+        bench.second(&*check).await;
+        bench.lines();
+        let slots = 4;
+        for _ in 0..slots {
+            bench.first(&*check).await;
+            bench.second(&*check).await;
+        }
+        let without_zone = |line: String| {
+            let line = line.replace("machineManagerId=manager-az05", "").replace("?&", "?");
+            line.trim_end_matches('?').to_owned()
+        };
+        let mut made = std::collections::BTreeMap::<String, u64>::new();
+        for line in bench.lines().into_iter().filter(|line| !line.starts_with("POST")).map(without_zone) {
+            *made.entry(line).or_default() += 1_000;
+        }
+        let asked = crate::check::asked(&bench.block(kind, &settings));
+        assert_eq!(made, asked.into_iter().map(|asked| (asked.what, asked.per_slot_milli * slots)).collect(), "{kind}");
+    }
+}
+
 #[tokio::test]
 async fn one_thing_can_be_read() {
     let bench = Bench::start().await;

@@ -17,7 +17,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use vigie_contract::Time;
 
+use super::echo;
 use super::packet::{ErrorEstimate, LENGTH, Reply, Request, Stamp};
 use super::peer::Prefix;
 use super::socket::{self, ROOM};
@@ -43,10 +44,12 @@ const SESSION_ENDS: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_secs(1);
 /// How soon it notices that it shall stop.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// So often another port is tried where any will do: one that is free for TCP may not be for UDP.
+const MOST_PORTS: usize = 16;
 /// What is told when the kernel does not say how many hops were left (RFC 8762 §4.3.1).
 const UNKNOWN_TTL: u8 = 255;
 
-/// Why a datagram is not answered.
+/// Why a datagram, or a connection, is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ignored {
     /// Shorter than a test packet, or longer than a jumbo frame.
@@ -55,7 +58,7 @@ pub(crate) enum Ignored {
     Undeclared,
     /// Not zero where a request is: a reply, or no STAMP.
     NoRequest,
-    /// More than this peer may ask.
+    /// More than this peer may ask, or more connections than it may have.
     TooMany,
     /// The kernel did not send the answer.
     Unsent,
@@ -91,13 +94,13 @@ impl Counts {
         self.ignored[why as usize].load(Ordering::Relaxed)
     }
 
-    fn note(&self, answered: Result<(), Ignored>) {
+    pub(super) fn note(&self, answered: Result<(), Ignored>) {
         let count = answered.map_or_else(|why| &self.ignored[why as usize], |()| &self.answered);
         count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Reflectors that run, each in a thread of its own; they end with this.
+/// Reflectors that run, each in a thread of its own, and an echo responder beside each; they end with this.
 #[derive(Debug, Default)]
 pub(crate) struct Reflectors {
     stop: Arc<AtomicBool>,
@@ -113,11 +116,17 @@ impl Reflectors {
         clock: Arc<Clock>,
         counts: Arc<Counts>,
     ) -> io::Result<SocketAddr> {
-        let socket = UdpSocket::bind(address)?;
+        let (socket, listener) = bind(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket::prepare(&socket, address.is_ipv4())?;
         let (stop, mut rules, mut watch) = (Arc::clone(&self.stop), Rules::new(peers, now()), Watch::start(now())?);
         let listens = socket.local_addr()?;
+        let (peers, may_stop, noted) = (peers.to_vec(), Arc::clone(&self.stop), Arc::clone(&counts));
+        self.threads.push(std::thread::Builder::new().name("vigie-echo".into()).spawn(move || {
+            if let Err(error) = echo::respond(listener, &peers, &may_stop, &noted) {
+                tracing::warn!(%error, "the echo responder cannot start");
+            }
+        })?);
         self.threads.push(std::thread::Builder::new().name("vigie-reflect".into()).spawn(move || {
             let mut room = vec![0; ROOM];
             while !stop.load(Ordering::Relaxed) {
@@ -132,6 +141,18 @@ impl Reflectors {
             }
         })?);
         Ok(listens)
+    }
+}
+
+/// The same port for both; any, if its number is 0.
+fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut tried = 0;
+    loop {
+        let listener = TcpListener::bind(address)?;
+        match UdpSocket::bind(listener.local_addr()?) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 && tried < MOST_PORTS => tried += 1,
+            socket => return Ok((socket?, listener)),
+        }
     }
 }
 

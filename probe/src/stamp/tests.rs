@@ -1,12 +1,14 @@
 //! The check and the reflector on real sockets: each other's, a reflector written from the RFC alone, and a relay that loses and reorders.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use vigie_contract::{Reason, Span};
 
+use super::echo::{MOST_BYTES, MOST_CONNECTIONS};
 use super::packet::{ErrorEstimate, LENGTH, Reply, Request, Stamp};
 use super::reflector::{Counts, Ignored, Reflectors};
 use crate::check::{self, Attempt, Finding, Phase, Trace};
@@ -45,8 +47,11 @@ fn attempt(mut settings: serde_json::Value, clock_error: Span, patience: Duratio
 }
 
 /// A server that answers each datagram with what `answers` makes of it. Its thread lives as long as the tests.
-fn serve(mut answers: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
-    let socket = UdpSocket::bind(LOOPBACK).unwrap();
+fn serve(answers: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+    serve_at(UdpSocket::bind(LOOPBACK).unwrap(), answers)
+}
+
+fn serve_at(socket: UdpSocket, mut answers: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
     let address = socket.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut room = [0; 9_216];
@@ -73,13 +78,17 @@ fn relay(to: SocketAddr, mut back: impl FnMut(usize, Vec<u8>) -> Vec<Vec<u8>> + 
 
 /// A stateless reflector, from the figures of RFC 8762 and nothing of ours: octets moved by hand.
 fn independent_reflector() -> SocketAddr {
+    independent_reflector_at(UdpSocket::bind(LOOPBACK).unwrap())
+}
+
+fn independent_reflector_at(socket: UdpSocket) -> SocketAddr {
     fn ntp() -> [u8; 8] {
         let us = wall_now().us() as u64;
         let seconds = (us / 1_000_000 + 2_208_988_800) as u32;
         let fraction = (((us % 1_000_000) << 32) / 1_000_000) as u32;
         [seconds.to_be_bytes(), fraction.to_be_bytes()].concat().try_into().unwrap()
     }
-    serve(|request| {
+    serve_at(socket, |request| {
         let received = ntp();
         let mut reply = request.to_vec();
         reply[24..38].copy_from_slice(&request[..14]);
@@ -248,4 +257,116 @@ fn silence_is_a_timeout_and_no_route_is_unreachable() {
         let (finding, trace) = attempt(json!({"address": "198.51.100.1:862"}), Span::ZERO, LONG);
         assert_eq!((finding, trace.facts.exchange), (Finding::Fail(Reason::Unreachable), None));
     });
+}
+
+/// How a server treats a connection.
+type Manner = fn(TcpStream);
+
+/// Reads what is asked, all of it.
+fn hear(stream: &mut TcpStream) -> [u8; 64] {
+    let mut question = [0; 64];
+    stream.read_exact(&mut question).unwrap();
+    question
+}
+
+/// A reflector, and at the same port of TCP a server of this manner.
+fn beside_tcp(manner: Manner) -> SocketAddr {
+    let (listener, socket) = std::iter::repeat_with(|| TcpListener::bind(LOOPBACK).unwrap())
+        .find_map(|listener| UdpSocket::bind(listener.local_addr().unwrap()).ok().map(|socket| (listener, socket)))
+        .unwrap();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(manner));
+    independent_reflector_at(socket)
+}
+
+#[test]
+fn each_manner_of_echoing_has_its_finding() {
+    let right: Manner = |mut stream| {
+        let question = hear(&mut stream);
+        stream.write_all(&question).unwrap();
+    };
+    let in_pieces: Manner = |mut stream| hear(&mut stream).iter().for_each(|octet| stream.write_all(&[*octet]).unwrap());
+    let other: Manner = |mut stream| {
+        let question = hear(&mut stream);
+        stream.write_all(&question.map(|octet| !octet)).unwrap();
+    };
+    let half: Manner = |mut stream| {
+        let question = hear(&mut stream);
+        stream.write_all(&question[..32]).unwrap();
+    };
+    let closing: Manner = |mut stream| {
+        hear(&mut stream);
+    };
+    let silent: Manner = |stream| std::mem::forget(stream);
+    let fail = Finding::Fail;
+    for (what, manner, patience, expected, farthest) in [
+        ("right", right, LONG, Finding::Ok, Phase::Transfer),
+        ("in pieces", in_pieces, LONG, Finding::Ok, Phase::Transfer),
+        ("other octets", other, LONG, fail(Reason::Content), Phase::Transfer),
+        ("half of them", half, LONG, fail(Reason::Reset), Phase::Transfer),
+        ("closing", closing, LONG, fail(Reason::Reset), Phase::Transfer),
+        ("silent", silent, AMPLE, fail(Reason::Timeout), Phase::Transfer),
+    ] {
+        let to = beside_tcp(manner).to_string();
+        let (finding, trace) = attempt(json!({"address": to, "tcp_echo": true}), Span::ZERO, patience);
+        assert_eq!((finding, exchange(&trace).replied), (expected, 5), "{what}");
+        assert!(trace.phases().any(|(phase, _)| phase == farthest) && trace.phases().any(|(phase, _)| phase == Phase::Connect), "{what}");
+        assert_eq!(trace.latency, exchange(&trace).round_trip, "{what}: the latency is that of the packets");
+        assert_eq!(attempt(json!({"address": to}), Span::ZERO, LONG).0, Finding::Ok, "{what}, where nobody asks for it");
+    }
+    let without = independent_reflector().to_string();
+    assert_eq!(attempt(json!({"address": without, "tcp_echo": true}), Span::ZERO, LONG).0, fail(Reason::Refused));
+}
+
+#[test]
+fn our_reflector_echoes_to_peers_over_both_versions() {
+    for (address, peer) in [(LOOPBACK, "127.0.0.0/8"), ("[::1]:0", "::1")] {
+        let (_reflectors, to, counts) = reflector(address, &[peer]);
+        let (finding, trace) = attempt(json!({"address": to.to_string(), "tcp_echo": true}), Span::ZERO, LONG);
+        assert_eq!((finding, exchange(&trace).replied), (Finding::Ok, 5));
+        assert_eq!(counts.answered(), 5 + 1);
+    }
+}
+
+/// What comes over a connection until its other end closes it.
+fn all_of(mut stream: TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let mut said = Vec::new();
+    // It may close before it has read everything: then the end is an error.
+    let _ = stream.read_to_end(&mut said);
+    said
+}
+
+#[test]
+fn a_stranger_is_hung_up_on() {
+    let (_reflectors, to, counts) = reflector(LOOPBACK, &["192.0.2.0/24", "::1"]);
+    let mut stream = TcpStream::connect(to).unwrap();
+    let _ = stream.write_all(b"hello");
+    assert_eq!(all_of(stream), b"");
+    assert_eq!((counts.answered(), counts.ignored(Ignored::Undeclared)), (0, 1));
+}
+
+#[test]
+fn a_peer_is_echoed_so_much_over_so_many_connections() {
+    let (_reflectors, to, counts) = reflector(LOOPBACK, &["127.0.0.1"]);
+    let mut talkative = TcpStream::connect(to).unwrap();
+    talkative.write_all(&[7; MOST_BYTES]).unwrap();
+    assert_eq!(all_of(talkative), [7; MOST_BYTES], "and then it closes");
+    let open = |_| {
+        let mut stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.write_all(b"a").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        stream
+    };
+    let mut held: Vec<_> = (0..MOST_CONNECTIONS).map(open).collect();
+    assert_eq!(all_of(TcpStream::connect(to).unwrap()), b"");
+    assert_eq!((counts.answered(), counts.ignored(Ignored::TooMany)), (1 + MOST_CONNECTIONS as u64, 1));
+    held.pop();
+    let end = now() + LONG;
+    let is_answered = || {
+        let mut stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.write_all(b"a").is_ok() && stream.read_exact(&mut [0]).is_ok()
+    };
+    assert!(std::iter::repeat_with(is_answered).take_while(|_| now() < end).any(|answered| answered), "one has gone, another may come");
 }

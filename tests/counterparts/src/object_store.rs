@@ -1,10 +1,13 @@
-//! An object store that speaks S3: somebody else's, over a directory, on a thread of its own.
+//! An object store that speaks S3: somebody else's, over a directory, on a thread of its own, or another program.
 
+use std::ffi::OsStr;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -29,6 +32,13 @@ pub struct ObjectStore {
     pub address: SocketAddr,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// An independent server that runs until it is dropped.
+pub struct Program {
+    /// Where it answers, by IPv4 on loopback.
+    pub address: SocketAddr,
+    child: Child,
 }
 
 /// Who a server is, for TLS.
@@ -85,6 +95,35 @@ impl Drop for ObjectStore {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Program {
+    /// Serves the directories in `root` as buckets by `program`, which is called as versitygw is.
+    ///
+    /// # Errors
+    /// If it cannot be started, or ends before it listens.
+    pub fn start(program: &OsStr, root: &Path) -> io::Result<Self> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let mut command = Command::new(program);
+        command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
+        command.args(["--port", &address.to_string(), "--region", "fr1", "posix"]).arg(root);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let mut program = Self { address, child };
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = program.child.try_wait()? {
+                return Err(io::Error::other(format!("the server ended with {status}")));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(program)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

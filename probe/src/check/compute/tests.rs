@@ -186,7 +186,7 @@ fn the_catalogue_in_the_documentation_can_be_read() {
     let (catalogue, _) = Catalogue::read(&text, Strictness::Replay).unwrap();
     let plans: Vec<_> = catalogue.targets.iter().flat_map(|target| target.plan.all()).collect();
     plans.iter().for_each(|plan| crate::check::validate(plan.check.as_ref().unwrap()).unwrap());
-    assert_eq!(plans.iter().map(|plan| (plan.vantages.len(), plan.down_quorum)).collect::<Vec<_>>(), [(2, 2), (2, 2), (1, 1)]);
+    assert_eq!(plans.iter().map(|plan| (plan.vantages.len(), plan.down_quorum)).collect::<Vec<_>>(), [(2, 2), (2, 2), (1, 1), (2, 2)]);
 }
 
 fn reflector(peer: &str) -> (Reflectors, SocketAddr, Arc<Counts>) {

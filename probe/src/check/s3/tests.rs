@@ -2,24 +2,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use vigie_contract::Span;
+use vigie_counterparts::object_store::{ACCESS_KEY, Identity, ObjectStore, Program, SECRET_KEY};
 
 use super::*;
 use crate::check::{Phase, build};
 use crate::clock::wall_now;
 use crate::net::{self, Source};
 use crate::resolve::Resolver;
-
-const ACCESS_KEY: &str = "AKVIGIE";
-const SECRET_KEY: &str = "a/secret+of=40";
 
 /// A check and what its attempts need.
 struct Bench {
@@ -31,32 +25,35 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(server: SocketAddr, settings: &Value) -> Self {
+    fn new(server: impl Into<Place>, settings: &Value) -> Self {
         Self::with_keys(server, settings, ACCESS_KEY, SECRET_KEY)
     }
 
-    fn with_keys(server: SocketAddr, settings: &Value, access_key: &str, secret_key: &str) -> Self {
+    fn with_keys(server: impl Into<Place>, settings: &Value, access_key: &str, secret_key: &str) -> Self {
         let dir = TempDir::new().unwrap();
-        let secret = |name: &str, text: &str| {
+        let file = |name: &str, text: &str| {
             std::fs::write(dir.path().join(name), text).unwrap();
-            json!({"file": dir.path().join(name)})
+            dir.path().join(name)
         };
-        let (access_key, secret_key) = (secret("access", access_key), secret("secret", secret_key));
+        let Place { url, ca } = server.into();
         let mut block = json!({
-            "kind": "s3", "endpoint": format!("http://{server}"), "bucket": "canary", "region": "fr1",
-            "access_key": access_key, "secret_key": secret_key,
+            "kind": "s3", "endpoint": url, "bucket": "canary", "region": "fr1",
+            "access_key": {"file": file("access", access_key)}, "secret_key": {"file": file("secret", secret_key)},
         });
+        if let Some(ca) = ca {
+            block["ca"] = json!(file("ca.pem", &ca));
+        }
         block.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         let net = Net::new(Source::default(), Resolver::of_system(), Err("none".to_owned()), net::trust(None).unwrap());
         let check = build(&block, &net).unwrap();
         Self { net, check, vantage: "az05", ahead: Span::ZERO }
     }
 
-    fn rotating(server: SocketAddr) -> Self {
+    fn rotating(server: impl Into<Place>) -> Self {
         Self::new(server, &json!({}))
     }
 
-    fn getting(server: SocketAddr) -> Self {
+    fn getting(server: impl Into<Place>) -> Self {
         Self::new(server, &json!({"operation": "get", "object": "known"}))
     }
 
@@ -79,26 +76,74 @@ impl Bench {
     }
 }
 
-/// Somebody else's S3 server, over a directory with the bucket `canary`.
-async fn store() -> (SocketAddr, TempDir) {
-    let root = TempDir::new().unwrap();
-    std::fs::create_dir(root.path().join("canary")).unwrap();
-    let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
-    builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-    let service = builder.build();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone()));
-        }
-    });
-    (address, root)
+/// Where a server is, and the certificate of the authority that vouches for it.
+struct Place {
+    url: String,
+    ca: Option<String>,
 }
 
-/// The object of a rotation's `round`, counted from 1, in the server's directory.
-fn file(root: &TempDir, vantage: &str, round: u64) -> PathBuf {
-    root.path().join(format!("canary/vigie/s3-fr1/{vantage}/{}", round % OBJECTS))
+impl From<SocketAddr> for Place {
+    fn from(server: SocketAddr) -> Self {
+        Self { url: format!("http://{server}"), ca: None }
+    }
+}
+
+impl From<&Store> for Place {
+    fn from(store: &Store) -> Self {
+        let (scheme, address) = (if store.ca.is_some() { "https" } else { "http" }, store.server.address());
+        Self { url: format!("{scheme}://{address}"), ca: store.ca.clone() }
+    }
+}
+
+/// Somebody else's S3 server, over a directory with the bucket `canary`.
+struct Store {
+    server: Server,
+    ca: Option<String>,
+    root: TempDir,
+}
+
+enum Server {
+    Ours(ObjectStore),
+    Other(Program),
+}
+
+impl Server {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Ours(store) => store.address,
+            Self::Other(program) => program.address,
+        }
+    }
+}
+
+impl Store {
+    fn new(serve: impl FnOnce(&Path) -> Server, ca: Option<String>) -> Self {
+        let root = TempDir::new().unwrap();
+        std::fs::create_dir(root.path().join("canary")).unwrap();
+        Self { server: serve(root.path()), ca, root }
+    }
+
+    fn plain() -> Self {
+        Self::new(|root| Server::Ours(ObjectStore::start(root, 0, None).unwrap()), None)
+    }
+
+    fn over_tls() -> Self {
+        let identity = Identity::new().unwrap();
+        let pem = identity.pem.clone();
+        Self::new(|root| Server::Ours(ObjectStore::start(root, 0, Some(identity)).unwrap()), Some(pem))
+    }
+
+    /// One without TLS, one with it, and the program that `VIGIE_S3` names, if it names one.
+    fn all() -> Vec<Self> {
+        let other =
+            std::env::var_os("VIGIE_S3").map(|program| Self::new(|root| Server::Other(Program::start(&program, root).unwrap()), None));
+        [Self::plain(), Self::over_tls()].into_iter().chain(other).collect()
+    }
+
+    /// The object of a rotation's `round`, counted from 1, in the server's directory.
+    fn file(&self, vantage: &str, round: u64) -> PathBuf {
+        self.root.path().join(format!("canary/vigie/s3-fr1/{vantage}/{}", round % OBJECTS))
+    }
 }
 
 type Heard = Arc<Mutex<Vec<String>>>;
@@ -166,87 +211,112 @@ fn methods(heard: &Heard) -> Vec<String> {
 
 #[tokio::test]
 async fn a_rotation_does_all_five_and_begins_again() {
-    let (server, root) = store().await;
-    let bench = Bench::rotating(server);
-    for round in 1..=OBJECTS + 1 {
-        let file = file(&root, "az05", round);
-        for (step, status) in [("PUT", 200), ("HEAD", 200), ("GET", 200), ("LIST", 200), ("DELETE", 204)] {
-            let (found, trace) = bench.attempt(false).await;
-            assert_eq!((found, trace.facts.http_status), (Finding::Ok, Some(status)), "{step} of round {round}");
-            assert_eq!(file.exists(), step != "DELETE", "{step} of round {round}");
-            assert_eq!(trace.counts_from, trace.began, "{step}: the latency is that of the whole attempt");
+    for store in Store::all() {
+        let bench = Bench::rotating(&store);
+        for round in 1..=OBJECTS + 1 {
+            let file = store.file("az05", round);
+            for (step, status) in [("PUT", 200), ("HEAD", 200), ("GET", 200), ("LIST", 200), ("DELETE", 204)] {
+                let (found, trace) = bench.attempt(false).await;
+                assert_eq!((found, trace.facts.http_status), (Finding::Ok, Some(status)), "{step} of round {round}");
+                assert_eq!(file.exists(), step != "DELETE", "{step} of round {round}");
+                assert_eq!(trace.counts_from, trace.began, "{step}: the latency is that of the whole attempt");
+                assert_eq!(trace.phases().any(|(phase, _)| phase == Phase::Tls), store.ca.is_some());
+            }
         }
     }
 }
 
 #[tokio::test]
 async fn vantages_share_no_object_and_leave_few() {
-    let (server, root) = store().await;
-    for vantage in ["az05", "az06"] {
-        for _ in 0..20 {
-            // A probe that is killed after its PUT, and started again.
-            let killed = Bench { vantage, ..Bench::rotating(server) };
-            assert_eq!(killed.first().await, Finding::Ok);
+    for store in Store::all() {
+        for vantage in ["az05", "az06"] {
+            for _ in 0..20 {
+                // A probe that is killed after its PUT, and started again.
+                let killed = Bench { vantage, ..Bench::rotating(&store) };
+                assert_eq!(killed.first().await, Finding::Ok);
+            }
         }
+        // Some servers remove a directory with its last object.
+        let count = |dir: &Path| std::fs::read_dir(dir).map_or(0, Iterator::count);
+        assert_eq!(count(&store.root.path().join("canary/vigie/s3-fr1")), 2);
+        assert_eq!(count(store.file("az05", 1).parent().unwrap()), 1);
+        let steady = Bench::rotating(&store);
+        for _ in 0..5 * 4 * OBJECTS {
+            assert_eq!(steady.first().await, Finding::Ok);
+        }
+        assert!(count(store.file("az05", 1).parent().unwrap()) <= OBJECTS as usize);
     }
-    let count = |dir: &Path| std::fs::read_dir(dir).unwrap().count();
-    assert_eq!(count(&root.path().join("canary/vigie/s3-fr1")), 2);
-    assert_eq!(count(file(&root, "az05", 1).parent().unwrap()), 1);
-    let steady = Bench::rotating(server);
-    for _ in 0..5 * 4 * OBJECTS {
-        assert_eq!(steady.first().await, Finding::Ok);
-    }
-    assert!(count(file(&root, "az05", 1).parent().unwrap()) <= OBJECTS as usize);
 }
 
 #[tokio::test]
 async fn other_bytes_than_were_written_are_corrupt() {
-    let (server, root) = store().await;
-    let bench = Bench::rotating(server);
-    assert_eq!([bench.first().await, bench.first().await], [Finding::Ok; 2]);
-    let mut bytes = std::fs::read(file(&root, "az05", 1)).unwrap();
-    bytes[700] ^= 1;
-    std::fs::write(file(&root, "az05", 1), bytes).unwrap();
-    assert_eq!(bench.first().await, Finding::Fail(Reason::Corrupt));
-    assert_eq!(bench.retry().await, Finding::Fail(Reason::Corrupt), "the retry reads the same object again");
-    assert_eq!(bench.first().await, Finding::Ok);
-    assert!(file(&root, "az05", 2).exists(), "the next slot writes another");
-    std::fs::write(file(&root, "az05", 2), "short").unwrap();
-    assert_eq!(bench.first().await, Finding::Fail(Reason::Corrupt), "HEAD says another length");
+    for store in Store::all() {
+        let bench = Bench::rotating(&store);
+        assert_eq!([bench.first().await, bench.first().await], [Finding::Ok; 2]);
+        let mut bytes = std::fs::read(store.file("az05", 1)).unwrap();
+        bytes[700] ^= 1;
+        std::fs::write(store.file("az05", 1), bytes).unwrap();
+        assert_eq!(bench.first().await, Finding::Fail(Reason::Corrupt));
+        assert_eq!(bench.retry().await, Finding::Fail(Reason::Corrupt), "the retry reads the same object again");
+        assert_eq!(bench.first().await, Finding::Ok);
+        assert!(store.file("az05", 2).exists(), "the next slot writes another");
+        std::fs::write(store.file("az05", 2), "short").unwrap();
+        assert_eq!(bench.first().await, Finding::Fail(Reason::Corrupt), "HEAD says another length");
+    }
 }
 
 #[tokio::test]
 async fn an_object_that_is_gone_is_missing_at_every_step_but_its_deletion() {
-    for (after, expected) in
-        [(1, Finding::Fail(Reason::Missing)), (2, Finding::Fail(Reason::Missing)), (3, Finding::Fail(Reason::Missing)), (4, Finding::Ok)]
-    {
-        let (server, root) = store().await;
-        let bench = Bench::rotating(server);
-        for _ in 0..after {
-            assert_eq!(bench.first().await, Finding::Ok);
+    let missing = Finding::Fail(Reason::Missing);
+    for (after, expected) in [(1, missing), (2, missing), (3, missing), (4, Finding::Ok)] {
+        for store in Store::all() {
+            let bench = Bench::rotating(&store);
+            for _ in 0..after {
+                assert_eq!(bench.first().await, Finding::Ok);
+            }
+            std::fs::remove_file(store.file("az05", 1)).unwrap();
+            assert_eq!(bench.first().await, expected, "after {after} steps");
+            assert_eq!(bench.first().await, Finding::Ok, "the next slot begins with PUT");
+            assert!(store.file("az05", 2).exists());
         }
-        std::fs::remove_file(file(&root, "az05", 1)).unwrap();
-        assert_eq!(bench.first().await, expected, "after {after} steps");
-        assert_eq!(bench.first().await, Finding::Ok, "the next slot begins with PUT");
-        assert!(file(&root, "az05", 2).exists());
     }
 }
 
 #[tokio::test]
 async fn our_keys_our_clock_and_the_object_we_were_told_of_are_ours() {
-    let (server, root) = store().await;
-    let wrong_secret = Bench::with_keys(server, &json!({}), ACCESS_KEY, "another");
-    assert_eq!(wrong_secret.first().await, Finding::Void(Reason::Credential));
-    let wrong_key = Bench::with_keys(server, &json!({}), "AKOTHER", SECRET_KEY);
-    assert_eq!(wrong_key.first().await, Finding::Void(Reason::Credential));
-    let fast = Bench { ahead: Span::HOUR, ..Bench::rotating(server) };
-    assert_eq!(fast.first().await, Finding::Void(Reason::Clock));
-    let no_object = Bench::getting(server);
-    assert_eq!(no_object.first().await, Finding::Void(Reason::Request));
-    std::fs::write(root.path().join("canary/known"), "not 1 KiB").unwrap();
-    assert_eq!(no_object.first().await, Finding::Void(Reason::Request));
-    std::fs::write(root.path().join("canary/known"), [7; OBJECT_BYTES]).unwrap();
-    assert_eq!(no_object.first().await, Finding::Ok);
+    for store in Store::all() {
+        let wrong_secret = Bench::with_keys(&store, &json!({}), ACCESS_KEY, "another");
+        assert_eq!(wrong_secret.first().await, Finding::Void(Reason::Credential));
+        let wrong_key = Bench::with_keys(&store, &json!({}), "AKOTHER", SECRET_KEY);
+        assert_eq!(wrong_key.first().await, Finding::Void(Reason::Credential));
+        let fast = Bench { ahead: Span::HOUR, ..Bench::rotating(&store) };
+        assert_eq!(fast.first().await, Finding::Void(Reason::Clock));
+        let known = store.root.path().join("canary/known");
+        let reader = Bench::getting(&store);
+        assert_eq!(reader.first().await, Finding::Void(Reason::Request));
+        std::fs::write(&known, "not 1 KiB").unwrap();
+        assert_eq!(reader.first().await, Finding::Void(Reason::Request));
+        std::fs::write(&known, [7; OBJECT_BYTES]).unwrap();
+        assert_eq!(reader.first().await, Finding::Ok);
+        assert_eq!(reader.retry().await, Finding::Ok, "a parameter more changes nothing");
+    }
+}
+
+#[tokio::test]
+async fn over_tls_a_latency_holds_no_handshake_and_a_stranger_is_told_nothing() {
+    let store = Store::over_tls();
+    std::fs::write(store.root.path().join("canary/known"), [7; OBJECT_BYTES]).unwrap();
+    let bench = Bench::getting(&store);
+    for slot in 0..3 {
+        let (found, trace) = bench.attempt(false).await;
+        assert_eq!(found, Finding::Ok);
+        assert_eq!(trace.phases().any(|(phase, _)| phase == Phase::Tls), slot == 0, "the connection is kept");
+        assert!(trace.counts_from > trace.began);
+    }
+    let stranger = Bench::rotating(Place { ca: Some(Identity::new().unwrap().pem), ..Place::from(&store) });
+    let (found, trace) = stranger.attempt(false).await;
+    assert_eq!((found, trace.phases().last().unwrap().0), (Finding::Fail(Reason::Tls), Phase::Tls));
+    assert!(!store.file("az05", 1).exists());
 }
 
 #[tokio::test]
@@ -268,6 +338,7 @@ async fn statuses_and_codes_end_where_the_table_says() {
         (error("403 Forbidden", "InvalidAccessKeyId"), credential),
         (error("403 Forbidden", "SignatureDoesNotMatch"), credential),
         (error("400 Bad Request", "AuthorizationHeaderMalformed"), credential),
+        (error("404 Not Found", "XAdminUserNotFound"), credential),
         (answer("403 Forbidden", ""), credential),
         (answer("401 Unauthorized", ""), credential),
         (error("403 Forbidden", "RequestTimeTooSkewed"), clock),
@@ -413,6 +484,7 @@ async fn a_second_attempt_at_get_trusts_no_kept_connection() {
     let (found, trace) = bench.attempt(true).await;
     assert_eq!(found, Finding::Ok);
     assert!(trace.phases().any(|(phase, _)| phase == Phase::Connect));
+    assert!(heard.lock().unwrap()[1].starts_with("get /canary/known?x-id=getobject http/1.1"), "no double of the first");
     // Nor does anybody use a connection whose answer never came.
     give_up(&bench, &heard, 3).await;
     assert_eq!(bench.first().await, Finding::Ok);

@@ -7,7 +7,7 @@
 //!
 //! | what is added up | at most | why |
 //! |---|---|---|
-//! | requests over HTTP (`url`, `endpoint`) from one vantage to one host, second attempts too | 20/s | the provider refuses what is above 25/s from one address, and then perhaps everything |
+//! | requests over HTTP (`url`, `endpoint`; `https` of an anchor) from one vantage to one host, second attempts too; of `console`, all that its steps may redirect to | 20/s | the provider refuses what is above 25/s from one address, and then perhaps everything |
 //! | any other checks from one vantage to one host, second attempts too; of `packets`, each packet | 100/s | a tenth of what one probe can do; no server suffers from it |
 //! | the same request to an API from all vantages: `http` with `bearer`, `get` of `s3`, `api`, `backup` | 0.5/s | the provider refuses identical requests above 1/s; a second attempt is varied (SPEC §1) |
 
@@ -20,7 +20,7 @@ use serde_json::Value;
 use vigie_contract::catalogue::{Plan, VantageIx};
 use vigie_contract::{Catalogue, TargetId, Time};
 
-use crate::limits::{MOST_HTTP_PER_HOST_UHZ, MOST_IDENTICAL_UHZ, MOST_PER_HOST_UHZ};
+use crate::limits::{MOST_HTTP_PER_HOST_UHZ, MOST_IDENTICAL_UHZ, MOST_PER_HOST_UHZ, USUAL_REDIRECTS};
 use crate::plan::needed_until;
 
 /// Where a check goes: the first of these that it has.
@@ -152,19 +152,57 @@ fn loads(catalogue: &Catalogue, from: Time) -> HashMap<Burden, Vec<Load<'_>>> {
 /// What a target burdens whom with, and how often.
 fn burdens(plan: &Plan) -> Vec<(Burden, u64)> {
     let (Some(check), Some(period)) = (&plan.check, plan.period) else { return Vec::new() };
-    // Kinds that share the way to an API have it in a table of its own.
-    let text = |key: &str| check.get(key).or_else(|| check.get("api")?.get(key)).and_then(Value::as_str);
-    let Some(host) = DESTINATIONS.iter().find_map(|key| text(key)).map(host).filter(|host| !is_this_machine(host)) else {
+    let demands = demands(check);
+    if demands.is_empty() {
         return Vec::new();
-    };
-    let host: Rc<str> = host.into();
-    let is_http = text("url").or(text("endpoint")).is_some();
-    let packets = check.get("packets").and_then(Value::as_u64).unwrap_or(1).max(1);
+    }
     let slots_uhz = 1_000_000_000_000 / period.us().max(1).unsigned_abs();
-    let burden = |at: &VantageIx| if is_http { Burden::Http(Rc::clone(&host), *at) } else { Burden::Other(Rc::clone(&host), *at) };
-    let attempts = plan.vantages.iter().map(|at| (burden(at), slots_uhz.saturating_mul(2).saturating_mul(packets)));
+    let attempts = plan.vantages.iter().flat_map(|at| demands.iter().map(move |demand| (demand, *at)));
+    let attempts = attempts.map(|(demand, at)| {
+        let host = Rc::clone(&demand.host);
+        let burden = if demand.is_http { Burden::Http(host, at) } else { Burden::Other(host, at) };
+        (burden, slots_uhz.saturating_mul(2).saturating_mul(demand.requests))
+    });
     let identical = api_request(check).map(|request| (Burden::Identical(request.into()), slots_uhz * plan.vantages.len() as u64));
     attempts.chain(identical).collect()
+}
+
+/// What an attempt asks of a host.
+struct Demand {
+    host: Rc<str>,
+    is_http: bool,
+    /// Or packets.
+    requests: u64,
+}
+
+/// What an attempt asks of whom, this machine left out.
+fn demands(check: &Value) -> Vec<Demand> {
+    // Kinds that share the way to an API have it in a table of its own.
+    let text = |key: &str| check.get(key).or_else(|| check.get("api")?.get(key)).and_then(Value::as_str);
+    let number = |key: &str| check.get(key).and_then(Value::as_u64);
+    let list = |key: &str| check.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let demand = |place: &str, is_http, requests| Demand { host: host(place).into(), is_http, requests };
+    let destination = DESTINATIONS.iter().find_map(|key| text(key));
+    let mut demands: Vec<Demand> = match check.get("kind").and_then(Value::as_str) {
+        // Each step may lead to any of the hosts.
+        Some("console") => {
+            let a_step = number("redirects").unwrap_or(USUAL_REDIRECTS as u64).saturating_add(1);
+            let others = list("hosts").iter().filter_map(Value::as_str);
+            others.chain(destination).map(|place| demand(place, true, a_step.saturating_mul(list("steps").len() as u64))).collect()
+        }
+        Some("internet") => {
+            let anchors = list("anchors").iter();
+            let place = |anchor: &Value| Some(demand(anchor.get("address")?.as_str()?, anchor.get("https").is_some(), 1));
+            anchors.filter_map(place).collect()
+        }
+        _ => {
+            let is_http = text("url").or(text("endpoint")).is_some();
+            let packets = number("packets").unwrap_or(1).max(1);
+            destination.map(|place| demand(place, is_http, packets)).into_iter().collect()
+        }
+    };
+    demands.retain(|demand| !is_this_machine(&demand.host));
+    demands
 }
 
 /// What a check asks of an API, if it does: equal for equal requests.
@@ -320,6 +358,19 @@ mod tests {
             "{refused:?}"
         );
         assert!(refused.iter().any(|told| told.contains("20 requests a second by 200 targets")), "the same request: {refused:?}");
+    }
+
+    #[test]
+    fn a_journey_counts_with_every_redirection_on_every_host_that_it_may_lead_to() {
+        let steps = "steps = [{ name = \"a\", get = \"/\" }, { name = \"b\", get = \"/b\", marker = \"m\" }]";
+        let check = |more: &str| format!("kind = \"console\", endpoint = \"https://console.test\", {steps}{more}");
+        let (usual, direct) = (check(", hosts = [\"Sso.test\"]"), check(", redirects = 0"));
+        assert_eq!(told(&[("\"v\"", "1200ms", "", &usual)]), [""; 0], "2 attempts × 2 steps × 6 in 1.2 s");
+        let refused = told(&[("\"v\"", "1s", "", &usual)]);
+        assert!(refused.len() == 2 && refused[0].contains("`console.test` over HTTP") && refused[1].contains("`sso.test`"), "{refused:?}");
+        assert!(refused[0].contains("24 requests a second by 1 targets"), "{refused:?}");
+        assert_eq!(told(&[("\"v\"", "1s", "", &direct); 5]), [""; 0], "20 a second");
+        assert_eq!(told(&[("\"v\"", "1s", "", &direct); 6]).len(), 1);
     }
 
     #[test]

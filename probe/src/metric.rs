@@ -16,6 +16,7 @@ use crate::vitals::Vitals;
 
 const TARGET: &[&str] = &["instance", "probe"];
 const PHASE: &[&str] = &["instance", "probe", "phase"];
+const STEP: &[&str] = &["instance", "probe", "step"];
 const WAY: &[&str] = &["instance", "probe", "way"];
 const PROBE: &[&str] = &["probe"];
 
@@ -33,6 +34,7 @@ metrics! {
     HTTP_DURATION = Gauge "probe_http_duration_seconds" PHASE, "Length of each phase of the last HTTP, S3 or API attempt, as far as it came.";
     HTTP_STATUS = Gauge "probe_http_status_code" TARGET, "Status of the last HTTP answer.";
     HTTP_LENGTH = Gauge "probe_http_content_length" TARGET, "Bytes of the last HTTP body that were read.";
+    STEP_DURATION = Gauge "vigie_probe_step_duration_seconds" STEP, "Length of each step of the last console journey, as far as it came.";
     BACKUP_AGE = Gauge "vigie_probe_backup_age_seconds" TARGET, "How old the newest backup was in the last slot.";
     CERTIFICATE = Gauge "probe_ssl_earliest_cert_expiry" TARGET, "When the first certificate of the chain expires, in Unix time.";
     ICMP_DURATION = Gauge "probe_icmp_duration_seconds" PHASE, "Length of each phase of the last echo.";
@@ -203,6 +205,9 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
         }
     }
     let facts = &last.facts;
+    for (step, length) in &facts.steps {
+        out.put(&STEP_DURATION, &[target, vantage, &**step], seconds(*length));
+    }
     let values = [
         (&HTTP_STATUS, facts.http_status.map(f64::from)),
         (&HTTP_LENGTH, facts.content_bytes.map(|bytes| bytes as f64)),

@@ -13,6 +13,7 @@ mod dns;
 mod exec;
 mod http;
 mod icmp;
+mod internet;
 mod network;
 mod s3;
 mod storage;
@@ -240,6 +241,11 @@ impl Trace {
         }
     }
 
+    /// The phases of one of the attempt's parts, which ran at once, become those of the whole.
+    pub(crate) fn take_phases(&mut self, part: &Self) {
+        (self.phases, self.last) = (part.phases, part.last);
+    }
+
     /// Sets a phase that was measured otherwise.
     pub(crate) fn set(&mut self, phase: Phase, length: Span) {
         self.phases[phase as usize] = Some(length);
@@ -268,6 +274,7 @@ enum Block {
     Storage(storage::Block),
     Compute(compute::Block),
     Console(console::Block),
+    Internet(internet::Block),
 }
 
 /// Why a check cannot be made from what the catalogue says.
@@ -288,7 +295,8 @@ pub enum CheckError {
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
-    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "exec", "storage", "compute", "api", "backup", "console"];
+    let kinds =
+        ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "exec", "storage", "compute", "api", "backup", "console", "internet"];
     match check.get("kind").and_then(serde_json::Value::as_str) {
         None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
         Some(kind) if !kinds.contains(&kind) => {
@@ -322,6 +330,7 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Storage(block) => Box::new(block.build()),
         Block::Compute(block) => Box::new(block.build()?),
         Block::Console(block) => Box::new(block.build(net)?),
+        Block::Internet(block) => Box::new(block.build(net)?),
     })
 }
 
@@ -341,6 +350,7 @@ impl Block {
             Self::Storage(block) => block.validate(),
             Self::Compute(block) => block.validate(),
             Self::Console(block) => block.validate(),
+            Self::Internet(block) => block.validate(),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::vitals::Vitals;
 const TARGET: &[&str] = &["instance", "probe"];
 const PHASE: &[&str] = &["instance", "probe", "phase"];
 const STEP: &[&str] = &["instance", "probe", "step"];
+const ANCHOR: &[&str] = &["instance", "probe", "anchor"];
 const WAY: &[&str] = &["instance", "probe", "way"];
 const PROBE: &[&str] = &["probe"];
 
@@ -35,6 +36,7 @@ metrics! {
     HTTP_STATUS = Gauge "probe_http_status_code" TARGET, "Status of the last HTTP answer.";
     HTTP_LENGTH = Gauge "probe_http_content_length" TARGET, "Bytes of the last HTTP body that were read.";
     STEP_DURATION = Gauge "vigie_probe_step_duration_seconds" STEP, "Length of each step of the last console journey, as far as it came.";
+    ANCHOR_REACHED = Gauge "vigie_probe_internet_anchor_reached" ANCHOR, "1 for an anchor that the last attempt reached, 0 for one that it did not.";
     BACKUP_AGE = Gauge "vigie_probe_backup_age_seconds" TARGET, "How old the newest backup was in the last slot.";
     CERTIFICATE = Gauge "probe_ssl_earliest_cert_expiry" TARGET, "When the first certificate of the chain expires, in Unix time.";
     ICMP_DURATION = Gauge "probe_icmp_duration_seconds" PHASE, "Length of each phase of the last echo.";
@@ -43,7 +45,7 @@ metrics! {
     DNS_ANSWERS = Gauge "probe_dns_answer_rrs" TARGET, "Records in the last DNS answer.";
     LOOKUP = Gauge "probe_dns_lookup_time_seconds" TARGET, "How long the probe's own resolver took for the last attempt.";
     IP_PROTOCOL = Gauge "probe_ip_protocol" TARGET, "4 or 6: how the last attempt went.";
-    TCP_DURATION = Gauge "vigie_probe_phase_duration_seconds" PHASE, "Length of each phase of the last attempt of kind TCP, TLS, exec, storage or compute.";
+    TCP_DURATION = Gauge "vigie_probe_phase_duration_seconds" PHASE, "Length of each phase of the last attempt of kind TCP, TLS, internet, exec, storage or compute.";
     PLUGIN_EXIT = Gauge "vigie_probe_plugin_exit_code" TARGET, "Exit code of the last plugin that could tell: 0 OK, 1 warning, 2 critical.";
 
     NETWORK_DURATION = Gauge "vigie_probe_network_duration_seconds" PHASE,
@@ -207,6 +209,9 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
     let facts = &last.facts;
     for (step, length) in &facts.steps {
         out.put(&STEP_DURATION, &[target, vantage, &**step], seconds(*length));
+    }
+    for (anchor, is_reached) in &facts.anchors {
+        out.put(&ANCHOR_REACHED, &[target, vantage, &**anchor], f64::from(u8::from(*is_reached)));
     }
     let values = [
         (&HTTP_STATUS, facts.http_status.map(f64::from)),

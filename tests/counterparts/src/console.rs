@@ -76,7 +76,7 @@ pub struct Console {
     scheme: &'static str,
     state: Arc<Mutex<State>>,
     count: watch::Receiver<usize>,
-    serving: JoinHandle<()>,
+    serving: Option<JoinHandle<()>>,
 }
 
 struct State {
@@ -111,7 +111,7 @@ impl Console {
             heard: VecDeque::new(),
             count: sender,
         }));
-        let serving = tokio::spawn(serve(listener, Arc::clone(&state), identity));
+        let serving = Some(tokio::spawn(serve(listener, Arc::clone(&state), identity)));
         Ok(Self { address, scheme, state, count, serving })
     }
 
@@ -119,6 +119,14 @@ impl Console {
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// Listens no more: connections are refused once this returns, and those that stand are cut.
+    pub async fn close(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+            let _ = serving.await;
+        }
     }
 
     /// From now on, whatever `scope` names meets `fault`. Of several faults for a request, the one switched on last.
@@ -150,17 +158,19 @@ impl Console {
         lock(&self.state).is_hanging
     }
 
-    /// Waits until one more request has come.
-    pub async fn hears(&self) {
+    /// Waits until one request more than until now has come.
+    pub fn hears(&self) -> impl Future<Output = ()> + use<> {
         let mut count = self.count.clone();
         count.mark_unchanged();
-        let _ = count.changed().await;
+        async move { drop(count.changed().await) }
     }
 }
 
 impl Drop for Console {
     fn drop(&mut self) {
-        self.serving.abort();
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod console;
 pub mod disk;
+pub mod dns;
 pub mod identity;
 pub mod object_store;
 pub mod openiaas;

@@ -200,15 +200,10 @@ async fn a_reset_that_a_second_attempt_does_not_meet_is_nothing() {
 
 #[tokio::test]
 async fn nobody_listens() {
-    let Stand { console, files } = Stand::start().await;
-    let url = console.url();
-    drop(console);
-    let gone = std::net::TcpListener::bind(url.strip_prefix("http://").unwrap()).unwrap();
-    drop(gone);
-    let steps = json!([{"name": "page", "get": "/login", "marker": FORM_MARKER}]);
-    let (found, trace) = Bench::new("console", &json!({"kind": "console", "endpoint": url, "steps": steps})).slot().await;
+    let mut stand = Stand::start().await;
+    stand.console.close().await;
+    let (found, trace) = stand.bench(&json!({})).slot().await;
     assert_eq!((found, trace.last), (fail(Reason::Refused), Some(Phase::Connect)));
-    drop(files);
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ macro_rules! metrics {
 metrics! {
     SUCCESS = Gauge "probe_success" TARGET, "1 if the last slot was ok, 0 if it failed; absent while nobody knows.";
     DURATION = Gauge "probe_duration_seconds" TARGET, "How long the last attempt took, failures included.";
-    HTTP_DURATION = Gauge "probe_http_duration_seconds" PHASE, "Length of each phase of the last HTTP, S3 or API attempt, as far as it came.";
+    HTTP_DURATION = Gauge "probe_http_duration_seconds" PHASE, "Length of each phase of the last HTTP, S3, API or console attempt, as far as it came.";
     HTTP_STATUS = Gauge "probe_http_status_code" TARGET, "Status of the last HTTP answer.";
     HTTP_LENGTH = Gauge "probe_http_content_length" TARGET, "Bytes of the last HTTP body that were read.";
     STEP_DURATION = Gauge "vigie_probe_step_duration_seconds" STEP, "Length of each step of the last console journey, as far as it came.";
@@ -352,6 +352,30 @@ mod tests {
             assert!(text.contains(&line), "{line} in {text}");
         }
         assert!(!text.contains("waited"));
+    }
+
+    #[test]
+    fn steps_and_anchors_are_told_by_name() {
+        let at = now();
+        let facts = Facts {
+            steps: vec![("page".into(), Span::from_us(1_500)), ("login".into(), Span::from_us(2_000_000))],
+            anchors: vec![("192.0.2.1:443".into(), true), ("[2001:db8::1]:443".into(), false)],
+            ..Facts::default()
+        };
+        let mut stats = TargetStats::new(Kind::Http);
+        let (holds, took, phases) = (Duration::from_secs(27), Span::from_us(2_001_500), Vec::new());
+        stats.note(None, Last { outcome: Outcome::Ok, at, holds, took, phases, facts });
+        let mut figures = Figures::default();
+        figures.targets.insert(TargetId::from("web"), stats);
+        let text = expose(&figures, "az05", at);
+        for line in [
+            "vigie_probe_step_duration_seconds{instance=\"web\",probe=\"az05\",step=\"page\"} 0.0015",
+            "vigie_probe_step_duration_seconds{instance=\"web\",probe=\"az05\",step=\"login\"} 2",
+            "vigie_probe_internet_anchor_reached{instance=\"web\",probe=\"az05\",anchor=\"192.0.2.1:443\"} 1",
+            "vigie_probe_internet_anchor_reached{instance=\"web\",probe=\"az05\",anchor=\"[2001:db8::1]:443\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use serde_json::Value;
-use vigie_contract::{Reason, Span};
+use vigie_contract::catalogue::Strictness;
+use vigie_contract::{Catalogue, Reason, Span};
 
 use super::{Attempt, Check, Finding, Trace, build};
 use crate::clock::{now, wall_now};
@@ -81,4 +82,14 @@ pub(super) fn phases(trace: &Trace) -> String {
 
 fn some_net() -> Net {
     Net::new(Source::default(), Resolver::of_system(), Err("none".to_owned()), net::trust(None).unwrap())
+}
+
+/// The check that the example in a module's documentation describes.
+pub(super) fn documented(source: &str) -> Value {
+    let example = source.lines().skip_while(|line| *line != "//! ```toml").skip(1).take_while(|line| *line != "//! ```");
+    let example: Vec<_> = example.map(|line| line.trim_start_matches("//!").trim_start()).collect();
+    let around = "[[indicator]]\nid = \"I\"\nobjective = \"99\"\n[[service]]\nid = \"s\"\nindicator = \"I\"\nneeds = \"t\"\n\
+                  [[target]]\nid = \"t\"\nvantages = [\"v\"]\nperiod = \"60s\"\ntimeout = \"20s\"\n";
+    let catalogue = Catalogue::read(&format!("{around}{}", example.join("\n")), Strictness::Replay).unwrap().0;
+    catalogue.targets[0].plan.all().next().unwrap().check.clone().unwrap()
 }

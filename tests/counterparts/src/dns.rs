@@ -41,7 +41,7 @@ pub enum Manner {
     Echo,
     /// With octets that begin with the right id and are no message.
     Garbage,
-    /// With a few octets that are nothing.
+    /// With an octet that is nothing.
     Noise,
     /// With noise, the echo, another id and another question before the right answer.
     RightAtLast,
@@ -81,10 +81,9 @@ impl Dns {
     /// # Errors
     /// If it cannot listen there.
     pub fn start() -> io::Result<Self> {
-        let streams = TcpListener::bind("127.0.0.1:0")?;
-        streams.set_nonblocking(true)?;
+        let (streams, datagrams) = sockets()?;
         let address = streams.local_addr()?;
-        let datagrams = UdpSocket::bind(address)?;
+        streams.set_nonblocking(true)?;
         datagrams.set_read_timeout(Some(PATIENCE))?;
         let (sender, count) = watch::channel(0);
         let state = Arc::new(Mutex::new(State { manner: Manner::Right, held: None, count: sender }));
@@ -128,6 +127,18 @@ impl Drop for Dns {
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One port of both kinds: a port that is free for streams may be taken for datagrams.
+fn sockets() -> io::Result<(TcpListener, UdpSocket)> {
+    let mut tries_left = 16;
+    loop {
+        let streams = TcpListener::bind("127.0.0.1:0")?;
+        match UdpSocket::bind(streams.local_addr()?) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries_left > 0 => tries_left -= 1,
+            datagrams => return Ok((streams, datagrams?)),
+        }
+    }
 }
 
 fn answer_datagrams(socket: &UdpSocket, state: &Mutex<State>, stop: &AtomicBool) {
@@ -179,7 +190,8 @@ impl State {
         other_question[HEAD_BYTES + 1] ^= 1;
         let mut truncated = question.answer(0, &[]);
         truncated[2] |= 2;
-        let noise = vec![7; 5];
+        // Too short for an id.
+        let noise = vec![7];
         let answers = match self.manner {
             Manner::Right => vec![right],
             Manner::ServFail => vec![question.answer(2, &[])],

@@ -9,7 +9,7 @@ use vigie_counterparts::identity::Identity;
 
 use super::*;
 use crate::check::Phase;
-use crate::check::bench::Bench;
+use crate::check::bench::{Bench, documented};
 
 const fn fail(reason: Reason) -> Finding {
     Finding::Fail(reason)
@@ -304,6 +304,11 @@ async fn redirections_are_bounded_and_may_be_expected() {
     let expected = json!([{"name": "home", "get": "/home", "status": [302], "marker": "Elsewhere"}]);
     assert_eq!(stand.bench(&json!({"steps": expected})).slot().await.0, Finding::Ok);
     assert_eq!(stand.lines(), ["GET /home"]);
+}
+
+#[test]
+fn the_documented_example_is_sound() {
+    crate::check::validate(&documented(include_str!("../console.rs"))).unwrap();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use vigie_counterparts::identity::Identity;
 
 use super::*;
 use crate::check::Phase;
-use crate::check::bench::Bench;
+use crate::check::bench::{Bench, documented};
 use crate::icmp::tests::{black_hole, in_namespace};
 
 const fn fail(reason: Reason) -> Finding {
@@ -59,7 +59,8 @@ const ANCHORS_TABLE: [([Manner; 3], Finding, Phase); 16] = [
 
 struct Stand {
     anchors: Vec<Console>,
-    ca: NamedTempFile,
+    /// The authorities that the block names.
+    _ca: NamedTempFile,
     block: Value,
 }
 
@@ -85,15 +86,11 @@ impl Stand {
         let ca = NamedTempFile::new().unwrap();
         std::fs::write(ca.path(), &own.pem).unwrap();
         let block = json!({"kind": "internet", "anchors": blocks, "ca": ca.path()});
-        Self { anchors, ca, block }
+        Self { anchors, _ca: ca, block }
     }
 
     fn bench(&self) -> Bench {
         Bench::new("internet", &self.block)
-    }
-
-    fn hangs(&self) -> bool {
-        self.anchors.iter().any(Console::is_hanging)
     }
 }
 
@@ -112,8 +109,9 @@ async fn anchors_end_where_the_table_says() {
         assert_eq!((met, trace.last), (found, Some(phase)), "{manners:?}");
         assert_eq!(reached(&trace), manners.map(|manner| matches!(manner, Well | Status(_))), "{manners:?}");
         assert_eq!(trace.latency.is_some(), found == Finding::Ok, "{manners:?}");
-        assert_eq!(stand.hangs(), manners.contains(&Hangs), "{manners:?}");
-        assert!(stand.ca.path().exists());
+        if found == fail(Reason::Timeout) {
+            assert!(stand.anchors.iter().any(Console::is_hanging), "{manners:?}: they were asked");
+        }
     }
 }
 
@@ -178,6 +176,11 @@ fn a_machine_without_a_way_out_says_nothing_and_a_black_hole_fails() {
         let two_silent = ["192.0.2.7:443", "192.0.2.8:443", "198.51.100.1:443"];
         assert_eq!(attempt(two_silent), (fail(Reason::Timeout), Some(Phase::Connect)), "and no way to a third");
     });
+}
+
+#[test]
+fn the_documented_example_is_sound() {
+    crate::check::validate(&documented(include_str!("../internet.rs"))).unwrap();
 }
 
 #[test]

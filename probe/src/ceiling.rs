@@ -366,11 +366,24 @@ mod tests {
         let check = |more: &str| format!("kind = \"console\", endpoint = \"https://console.test\", {steps}{more}");
         let (usual, direct) = (check(", hosts = [\"Sso.test\"]"), check(", redirects = 0"));
         assert_eq!(told(&[("\"v\"", "1200ms", "", &usual)]), [""; 0], "2 attempts × 2 steps × 6 in 1.2 s");
-        let refused = told(&[("\"v\"", "1s", "", &usual)]);
+        let refused = told(&[("\"v\"", "1s", "", usual.as_str())]);
         assert!(refused.len() == 2 && refused[0].contains("`console.test` over HTTP") && refused[1].contains("`sso.test`"), "{refused:?}");
         assert!(refused[0].contains("24 requests a second by 1 targets"), "{refused:?}");
-        assert_eq!(told(&[("\"v\"", "1s", "", &direct); 5]), [""; 0], "20 a second");
-        assert_eq!(told(&[("\"v\"", "1s", "", &direct); 6]).len(), 1);
+        assert_eq!(told(&[("\"v\"", "1s", "", direct.as_str()); 5]), [""; 0], "20 a second");
+        assert_eq!(told(&[("\"v\"", "1s", "", direct.as_str()); 6]).len(), 1);
+    }
+
+    #[test]
+    fn every_anchor_is_a_host_and_over_https_one_of_http() {
+        let check =
+            "kind = \"internet\", anchors = [{ address = \"192.0.2.1:53\" }, { address = \"[2001:db8::1]:443\", https = \"w.test\" }]";
+        assert_eq!(told(&[("\"v\"", "1s", "", check); 10]), [""; 0], "20 a second to each");
+        let refused = told(&[("\"v\"", "1s", "", check); 51]);
+        assert!(refused.len() == 2 && refused[0].contains("`2001:db8::1` over HTTP"), "{refused:?}");
+        assert!(
+            refused[1].contains("`192.0.2.1` from vantage") && refused[1].contains("102 requests a second by 51 targets"),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -355,7 +355,8 @@ fn a_block_that_cannot_be_used_says_everything_that_is_wrong() {
         (json!({"get": null, "post": "/", "secrets": {"p": "plain"}}), "never written here"),
         (json!({"colour": 1}), "colour"),
     ] {
-        assert!(step(wrong.clone()).contains(expected), "{wrong}: {}", step(wrong));
+        let said = step(wrong.clone());
+        assert!(said.contains(expected), "{wrong}: {said}");
     }
     for (wrong, expected) in [
         (json!({"endpoint": "https://a.test/login"}), "path"),
@@ -368,7 +369,8 @@ fn a_block_that_cannot_be_used_says_everything_that_is_wrong() {
         (json!({"steps": []}), "from 1 to 12"),
         (json!({"steps": vec![json!({"name": "a", "get": "/", "marker": "m"}); 13]}), "from 1 to 12"),
     ] {
-        assert!(with(wrong.clone()).contains(expected), "{wrong}: {}", with(wrong));
+        let said = with(wrong.clone());
+        assert!(said.contains(expected), "{wrong}: {said}");
     }
     let login = json!([{"name": "a", "post": "/", "secrets": secret, "marker": "m"}]);
     assert!(with(json!({"endpoint": "http://a.test", "steps": login})).contains("plain text"));

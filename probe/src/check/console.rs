@@ -454,10 +454,12 @@ impl Journey<'_> {
         }
         let is_sign_on = url.query_pairs().any(|(key, _)| key == "client_id" || key == "SAMLRequest");
         let is_for_good = status == StatusCode::MOVED_PERMANENTLY || status == StatusCode::PERMANENT_REDIRECT;
-        Err(match () {
-            () if self.has_sent_secret || is_sign_on => Finding::Void(Reason::Credential),
-            () if is_for_good => Finding::Void(Reason::Request),
-            () => Finding::Fail(Reason::Status),
+        Err(if self.has_sent_secret || is_sign_on {
+            Finding::Void(Reason::Credential)
+        } else if is_for_good {
+            Finding::Void(Reason::Request)
+        } else {
+            Finding::Fail(Reason::Status)
         })
     }
 

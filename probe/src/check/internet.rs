@@ -45,15 +45,13 @@ use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request};
 use serde::Deserialize;
 use tokio::time::timeout_at;
+use tokio_rustls::rustls::pki_types::ServerName;
 use vigie_contract::Reason;
 
 use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Trace};
 use crate::clock::{now, span};
 use crate::exchange::{Server, tell_apart};
 use crate::net::{Host, Net};
-
-#[cfg(test)]
-mod tests;
 
 const LEAST_ANCHORS: usize = 3;
 /// Each is a connection at the same time.
@@ -119,12 +117,11 @@ impl Block {
         let mut addresses = BTreeMap::new();
         for anchor in &self.anchors {
             mistakes.extend(anchor.server_name().err().map(|error| error.to_string()));
-            match anchor.address() {
-                Err(error) => mistakes.push(error.to_string()),
-                Ok(address) => match addresses.insert(address.ip().to_canonical(), &anchor.address) {
-                    Some(same) => mistakes.push(format!("`{same}` and `{}` are one host: it would count twice", anchor.address)),
-                    None => {}
-                },
+            let address = anchor.address();
+            mistakes.extend(address.as_ref().err().map(ToString::to_string));
+            let Ok(address) = address else { continue };
+            if let Some(same) = addresses.insert(address.ip().to_canonical(), &anchor.address) {
+                mistakes.push(format!("`{same}` and `{}` are one host: it would count twice", anchor.address));
             }
         }
         if mistakes.is_empty() { Ok(()) } else { Err(CheckError::Shape(mistakes.join("; "))) }
@@ -157,7 +154,7 @@ impl AnchorBlock {
         }
     }
 
-    fn server_name(&self) -> Result<Option<tokio_rustls::rustls::pki_types::ServerName<'static>>, CheckError> {
+    fn server_name(&self) -> Result<Option<ServerName<'static>>, CheckError> {
         self.https.as_deref().map(|name| Host::parse(name)?.server_name()).transpose()
     }
 }
@@ -256,3 +253,6 @@ impl Anchor {
         Net::datagram_socket(net.source, self.address).await.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,7 +112,9 @@ impl Dns {
     pub fn hears(&self) -> impl Future<Output = ()> + use<> {
         let mut count = self.count.clone();
         count.mark_unchanged();
-        async move { drop(count.changed().await) }
+        async move {
+            let _ = count.changed().await;
+        }
     }
 }
 

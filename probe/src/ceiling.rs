@@ -8,7 +8,7 @@
 //!
 //! | what is added up | at most | why |
 //! |---|---|---|
-//! | requests over HTTP (`url`, `endpoint`) from one vantage to one host | 20/s | the provider refuses what is above 25/s from one address, and then perhaps everything |
+//! | requests over HTTP (`url`, `endpoint`; `https` of an anchor) from one vantage to one host; of `console`, all that its steps may redirect to | 20/s | the provider refuses what is above 25/s from one address, and then perhaps everything |
 //! | packets and connections of any other check from one vantage to one host | 100/s | a tenth of what one probe can do; no server suffers from it |
 //! | the same request to an API from all vantages: of `http` with `bearer`, `get` of `s3`, `api`, `backup`, `compute` with a witness | 0.5/s | the provider refuses identical requests above 1/s |
 //!
@@ -27,7 +27,7 @@ use vigie_contract::catalogue::{Plan, VantageIx};
 use vigie_contract::{Catalogue, TargetId, Time};
 
 use crate::check::{Asked, asked, packets};
-use crate::limits::{MOST_HTTP_PER_HOST_UHZ, MOST_IDENTICAL_UHZ, MOST_PER_HOST_UHZ};
+use crate::limits::{MOST_HTTP_PER_HOST_UHZ, MOST_IDENTICAL_UHZ, MOST_PER_HOST_UHZ, USUAL_REDIRECTS};
 use crate::plan::needed_until;
 
 /// Where a check goes: the first of these that it has.
@@ -174,28 +174,73 @@ fn read_each_zone(loads: &mut HashMap<Burden, Vec<Load<'_>>>) {
 /// What a target burdens whom with, and how often.
 fn burdens(plan: &Plan) -> Vec<(Burden, u64)> {
     let (Some(check), Some(period)) = (&plan.check, plan.period) else { return Vec::new() };
-    // Kinds that share the way to an API have it in a table of its own.
-    let text = |key: &str| check.get(key).or_else(|| check.get("api")?.get(key)).and_then(Value::as_str);
-    let Some(destination) = DESTINATIONS.iter().find_map(|key| text(key)).map(host).filter(|host| !is_this_machine(host)) else {
+    let demands = demands(check);
+    if demands.is_empty() {
         return Vec::new();
-    };
-    let destination: Rc<str> = destination.into();
-    let api = text("url").or(text("endpoint")).map(host);
-    let asked = asked(check);
-    let per_slot_milli = if asked.is_empty() { 2_000 * packets(check) } else { asked.iter().map(|asked| asked.per_slot_milli).sum() };
+    }
     let slots_uhz = 1_000_000_000_000 / period.us().max(1).unsigned_abs();
     let often = |per_slot_milli: u64, vantages: usize| {
         u64::try_from(u128::from(slots_uhz) * u128::from(per_slot_milli) * vantages as u128 / 1_000).unwrap_or(u64::MAX)
     };
-    let burden = if api.is_some() { Burden::Http } else { Burden::Other };
-    let all = plan.vantages.iter().map(|at| (burden(Rc::clone(&destination), *at), often(per_slot_milli, 1)));
-    let api = api.unwrap_or_default();
-    let identical = asked.into_iter().map(|Asked { what, zone, per_slot_milli }| {
+    let of_host = |demand: &Demand, at: VantageIx| {
+        let burden = if demand.is_http { Burden::Http } else { Burden::Other };
+        (burden(Rc::clone(&demand.host), at), often(demand.per_slot_milli, 1))
+    };
+    let all = plan.vantages.iter().flat_map(|at| demands.iter().map(move |demand| of_host(demand, *at)));
+    let api = api(check).map(host).unwrap_or_default();
+    let identical = asked(check).into_iter().map(|Asked { what, zone, per_slot_milli }| {
         // `GET /path` at a host.
         let request = what.replacen(' ', &format!(" {api}"), 1);
         (Burden::Identical(request.into(), zone.map(Rc::from)), often(per_slot_milli, plan.vantages.len()))
     });
     all.chain(identical).collect()
+}
+
+/// What a slot asks of a host.
+struct Demand {
+    host: Rc<str>,
+    is_http: bool,
+    /// Thousandths of a request, a packet or a connection.
+    per_slot_milli: u64,
+}
+
+/// What a slot whose both attempts are needed asks of whom, this machine left out.
+fn demands(check: &Value) -> Vec<Demand> {
+    let number = |key: &str| check.get(key).and_then(Value::as_u64);
+    let list = |key: &str| check.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let demand = |place: &str, is_http, per_slot_milli| Demand { host: host(place).into(), is_http, per_slot_milli };
+    let destination = DESTINATIONS.iter().find_map(|key| text(check, key));
+    let mut demands: Vec<Demand> = match check.get("kind").and_then(Value::as_str) {
+        // Each step may lead to any of the hosts.
+        Some("console") => {
+            let a_step = number("redirects").unwrap_or(USUAL_REDIRECTS as u64).saturating_add(1);
+            let others = list("hosts").iter().filter_map(Value::as_str);
+            let per_slot_milli = 2_000_u64.saturating_mul(a_step).saturating_mul(list("steps").len() as u64);
+            others.chain(destination).map(|place| demand(place, true, per_slot_milli)).collect()
+        }
+        Some("internet") => {
+            let anchors = list("anchors").iter();
+            let place = |anchor: &Value| Some(demand(anchor.get("address")?.as_str()?, anchor.get("https").is_some(), 2_000));
+            anchors.filter_map(place).collect()
+        }
+        _ => {
+            let asked: u64 = asked(check).iter().map(|asked| asked.per_slot_milli).sum();
+            let per_slot_milli = if asked > 0 { asked } else { packets(check).saturating_mul(2_000) };
+            destination.map(|place| demand(place, api(check).is_some(), per_slot_milli)).into_iter().collect()
+        }
+    };
+    demands.retain(|demand| !is_this_machine(&demand.host));
+    demands
+}
+
+/// Kinds that share the way to an API have it in a table of its own.
+fn text<'a>(check: &'a Value, key: &str) -> Option<&'a str> {
+    check.get(key).or_else(|| check.get("api")?.get(key)).and_then(Value::as_str)
+}
+
+/// The API or page that is asked, if it is one.
+fn api(check: &Value) -> Option<&str> {
+    text(check, "url").or_else(|| text(check, "endpoint"))
 }
 
 /// The host in a URL or before a port, written in one way.
@@ -384,6 +429,32 @@ mod tests {
         assert!(told(&[(five, "9s", "", get)])[0].contains("`GET s3.test/b/o`: 0.55"));
         let rotate = get.replace(", operation = \"get\", object = \"o\"", "");
         assert_eq!(told(&[(five, "1s", "", &rotate)]), [""; 0], "vantages share no object");
+    }
+
+    #[test]
+    fn a_journey_counts_with_every_redirection_on_every_host_that_it_may_lead_to() {
+        let steps = "steps = [{ name = \"a\", get = \"/\" }, { name = \"b\", get = \"/b\", marker = \"m\" }]";
+        let check = |more: &str| format!("kind = \"console\", endpoint = \"https://console.test\", {steps}{more}");
+        let (usual, direct) = (check(", hosts = [\"Sso.test\"]"), check(", redirects = 0"));
+        assert_eq!(told(&[("\"v\"", "1200ms", "", &usual)]), [""; 0], "2 attempts × 2 steps × 6 in 1.2 s");
+        let refused = told(&[("\"v\"", "1s", "", usual.as_str())]);
+        assert!(refused.len() == 2 && refused[0].contains("`console.test` over HTTP") && refused[1].contains("`sso.test`"), "{refused:?}");
+        assert!(refused[0].contains("24 requests a second by 1 targets"), "{refused:?}");
+        assert_eq!(told(&[("\"v\"", "1s", "", direct.as_str()); 5]), [""; 0], "20 a second");
+        assert_eq!(told(&[("\"v\"", "1s", "", direct.as_str()); 6]).len(), 1);
+    }
+
+    #[test]
+    fn every_anchor_is_a_host_and_over_https_one_of_http() {
+        let check =
+            "kind = \"internet\", anchors = [{ address = \"192.0.2.1:53\" }, { address = \"[2001:db8::1]:443\", https = \"w.test\" }]";
+        assert_eq!(told(&[("\"v\"", "1s", "", check); 10]), [""; 0], "20 a second to each");
+        let refused = told(&[("\"v\"", "1s", "", check); 51]);
+        assert!(refused.len() == 2 && refused[0].contains("`2001:db8::1` over HTTP"), "{refused:?}");
+        assert!(
+            refused[1].contains("`192.0.2.1` from vantage") && refused[1].contains("102 requests a second by 51 targets"),
+            "{refused:?}"
+        );
     }
 
     #[test]

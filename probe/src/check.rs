@@ -8,10 +8,12 @@ mod backup;
 #[cfg(test)]
 mod bench;
 mod compute;
+mod console;
 mod dns;
 mod exec;
 mod http;
 mod icmp;
+mod internet;
 mod network;
 mod s3;
 mod storage;
@@ -20,6 +22,7 @@ mod tls;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -174,6 +177,10 @@ pub(crate) struct Trace {
     /// Latency counts from here, where a check's latency holds no connecting; otherwise from the beginning.
     pub(crate) counts_from: Instant,
     running: Option<(Phase, Instant)>,
+    /// The phase that began last: where the attempt ended.
+    pub(crate) last: Option<Phase>,
+    /// The running step of a check that has steps.
+    step: Option<(Arc<str>, Instant)>,
     phases: [Option<Span>; Phase::ALL.len()],
     /// What a check measured better than from outside: a round trip by the kernel's stamps.
     pub(crate) latency: Option<Span>,
@@ -181,11 +188,11 @@ pub(crate) struct Trace {
 }
 
 /// What an answer tells besides being right or wrong.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Facts {
     pub(crate) http_status: Option<u16>,
     pub(crate) content_bytes: Option<u64>,
-    /// The earliest end of validity in the chain that was presented, in Unix seconds.
+    /// The earliest end of validity in the chains that were presented, in Unix seconds.
     pub(crate) certificate_expiry_s: Option<i64>,
     /// 4 or 6.
     pub(crate) ip_protocol: Option<u8>,
@@ -198,11 +205,16 @@ pub(crate) struct Facts {
     pub(crate) plugin_exit_code: Option<i32>,
     /// What a canary VM told of itself.
     pub(crate) vitals: Option<Vitals>,
+    /// The steps that were begun, by their names, and how long each took.
+    pub(crate) steps: Vec<(Arc<str>, Span)>,
+    /// The outward anchors that were waited for, and which of them were reached.
+    pub(crate) anchors: Vec<(Arc<str>, bool)>,
 }
 
 impl Trace {
     pub(crate) fn new(began: Instant) -> Self {
-        Self { began, counts_from: began, running: None, phases: [None; Phase::ALL.len()], latency: None, facts: Facts::default() }
+        let (phases, facts) = ([None; Phase::ALL.len()], Facts::default());
+        Self { began, counts_from: began, running: None, last: None, step: None, phases, latency: None, facts }
     }
 
     /// What came so far does not count: neither its phases nor its time.
@@ -217,16 +229,39 @@ impl Trace {
 
     /// The running phase has ended at `at`, and this one has begun.
     pub(crate) fn begin_at(&mut self, phase: Phase, at: Instant) {
-        self.close(at);
-        self.running = Some((phase, at));
+        self.end_phase(at);
+        (self.running, self.last) = (Some((phase, at)), Some(phase));
     }
 
-    /// The running phase ends at `at`.
+    /// The running step ends and this one begins.
+    pub(crate) fn begin_step(&mut self, name: &Arc<str>) {
+        let at = now();
+        self.end_step(at);
+        self.step = Some((Arc::clone(name), at));
+    }
+
+    /// What is running ends at `at`.
     pub(crate) fn close(&mut self, at: Instant) {
+        self.end_phase(at);
+        self.end_step(at);
+    }
+
+    fn end_step(&mut self, at: Instant) {
+        if let Some((name, since)) = self.step.take() {
+            self.facts.steps.push((name, span(at.saturating_duration_since(since))));
+        }
+    }
+
+    fn end_phase(&mut self, at: Instant) {
         if let Some((phase, since)) = self.running.take() {
             let slot = &mut self.phases[phase as usize];
             *slot = Some(slot.unwrap_or(Span::ZERO) + span(at.saturating_duration_since(since)));
         }
+    }
+
+    /// The phases of one of the attempt's parts, which ran at once, become those of the whole.
+    pub(crate) fn take_phases(&mut self, part: &Self) {
+        (self.phases, self.last) = (part.phases, part.last);
     }
 
     /// Sets a phase that was measured otherwise.
@@ -256,6 +291,8 @@ enum Block {
     Exec(exec::Block),
     Storage(storage::Block),
     Compute(compute::Block),
+    Console(console::Block),
+    Internet(internet::Block),
 }
 
 /// Why a check cannot be made from what the catalogue says.
@@ -276,7 +313,8 @@ pub enum CheckError {
 }
 
 fn read(check: &serde_json::Value) -> Result<Block, CheckError> {
-    let kinds = ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "exec", "storage", "compute", "api", "backup"];
+    let kinds =
+        ["http", "tcp", "tls", "icmp", "dns", "s3", "network", "exec", "storage", "compute", "api", "backup", "console", "internet"];
     match check.get("kind").and_then(serde_json::Value::as_str) {
         None => return Err(CheckError::Shape(format!("the check has no `kind`: write one of {}", kinds.join(", ")))),
         Some(kind) if !kinds.contains(&kind) => {
@@ -341,6 +379,8 @@ pub(crate) fn build(check: &serde_json::Value, net: &Net) -> Result<Box<dyn Chec
         Block::Exec(block) => Box::new(block.build()?),
         Block::Storage(block) => Box::new(block.build()),
         Block::Compute(block) => Box::new(block.build(net)?),
+        Block::Console(block) => Box::new(block.build(net)?),
+        Block::Internet(block) => Box::new(block.build(net)?),
     })
 }
 
@@ -359,6 +399,8 @@ impl Block {
             Self::Exec(block) => block.validate(),
             Self::Storage(block) => block.validate(),
             Self::Compute(block) => block.validate(),
+            Self::Console(block) => block.validate(),
+            Self::Internet(block) => block.validate(),
         }
     }
 }

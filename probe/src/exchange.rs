@@ -71,8 +71,18 @@ impl Address {
     /// The server there, or behind `connect` (`host:port`) under the URL's name; `ca` holds the authorities to trust instead of the public
     /// ones.
     pub(crate) fn server(&self, net: &Net, connect: Option<&str>, ca: Option<&Path>) -> Result<Server, CheckError> {
-        let tls = if self.is_tls { Some((net.trust(ca)?, self.host.server_name()?)) } else { None };
-        let (host, port) = connect.map(Host::with_port).transpose()?.unwrap_or_else(|| (self.host.clone(), self.port));
+        let place = connect.map(Host::with_port).transpose()?;
+        self.server_at(place, || net.trust(ca))
+    }
+
+    /// The server there, or at `place` under the URL's name, with the settings of `trust` if it speaks TLS.
+    pub(crate) fn server_at(
+        &self,
+        place: Option<(Host, u16)>,
+        trust: impl FnOnce() -> Result<Arc<ClientConfig>, CheckError>,
+    ) -> Result<Server, CheckError> {
+        let tls = if self.is_tls { Some((trust()?, self.host.server_name()?)) } else { None };
+        let (host, port) = place.unwrap_or_else(|| (self.host.clone(), self.port));
         Ok(Server { host, port, tls })
     }
 }

@@ -19,3 +19,9 @@ pub(crate) const MOST_HTTP_PER_HOST_UHZ: u64 = 20_000_000;
 pub(crate) const MOST_PER_HOST_UHZ: u64 = 100_000_000;
 /// All vantages together make the same request to an API at most so often, in microhertz: every other second (DESIGN §5).
 pub(crate) const MOST_IDENTICAL_UHZ: u64 = 500_000;
+/// A journey through a console has at most so many steps …
+pub(crate) const MOST_STEPS: usize = 12;
+/// … and each follows at most so many redirections, which is …
+pub(crate) const MOST_REDIRECTS: usize = 10;
+/// … this many where a catalogue does not say.
+pub(crate) const USUAL_REDIRECTS: usize = 5;

@@ -16,6 +16,8 @@ use crate::vitals::Vitals;
 
 const TARGET: &[&str] = &["instance", "probe"];
 const PHASE: &[&str] = &["instance", "probe", "phase"];
+const STEP: &[&str] = &["instance", "probe", "step"];
+const ANCHOR: &[&str] = &["instance", "probe", "anchor"];
 const WAY: &[&str] = &["instance", "probe", "way"];
 const PROBE: &[&str] = &["probe"];
 
@@ -30,9 +32,11 @@ macro_rules! metrics {
 metrics! {
     SUCCESS = Gauge "probe_success" TARGET, "1 if the last slot was ok, 0 if it failed; absent while nobody knows.";
     DURATION = Gauge "probe_duration_seconds" TARGET, "How long the last attempt took, failures included.";
-    HTTP_DURATION = Gauge "probe_http_duration_seconds" PHASE, "Length of each phase of the last HTTP, S3 or API attempt, as far as it came.";
+    HTTP_DURATION = Gauge "probe_http_duration_seconds" PHASE, "Length of each phase of the last HTTP, S3, API or console attempt, as far as it came.";
     HTTP_STATUS = Gauge "probe_http_status_code" TARGET, "Status of the last HTTP answer.";
     HTTP_LENGTH = Gauge "probe_http_content_length" TARGET, "Bytes of the last HTTP body that were read.";
+    STEP_DURATION = Gauge "vigie_probe_step_duration_seconds" STEP, "Length of each step of the last console journey, as far as it came.";
+    ANCHOR_REACHED = Gauge "vigie_probe_internet_anchor_reached" ANCHOR, "1 for an anchor that the last attempt reached, 0 for one that it did not.";
     BACKUP_AGE = Gauge "vigie_probe_backup_age_seconds" TARGET, "How old the newest backup was in the last slot.";
     CERTIFICATE = Gauge "probe_ssl_earliest_cert_expiry" TARGET, "When the first certificate of the chain expires, in Unix time.";
     ICMP_DURATION = Gauge "probe_icmp_duration_seconds" PHASE, "Length of each phase of the last echo.";
@@ -41,7 +45,7 @@ metrics! {
     DNS_ANSWERS = Gauge "probe_dns_answer_rrs" TARGET, "Records in the last DNS answer.";
     LOOKUP = Gauge "probe_dns_lookup_time_seconds" TARGET, "How long the probe's own resolver took for the last attempt.";
     IP_PROTOCOL = Gauge "probe_ip_protocol" TARGET, "4 or 6: how the last attempt went.";
-    TCP_DURATION = Gauge "vigie_probe_phase_duration_seconds" PHASE, "Length of each phase of the last attempt of kind TCP, TLS, exec, storage or compute.";
+    TCP_DURATION = Gauge "vigie_probe_phase_duration_seconds" PHASE, "Length of each phase of the last attempt of kind TCP, TLS, internet, exec, storage or compute.";
     PLUGIN_EXIT = Gauge "vigie_probe_plugin_exit_code" TARGET, "Exit code of the last plugin that could tell: 0 OK, 1 warning, 2 critical.";
 
     NETWORK_DURATION = Gauge "vigie_probe_network_duration_seconds" PHASE,
@@ -204,6 +208,12 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
         }
     }
     let facts = &last.facts;
+    for (step, length) in &facts.steps {
+        out.put(&STEP_DURATION, &[target, vantage, &**step], seconds(*length));
+    }
+    for (anchor, is_reached) in &facts.anchors {
+        out.put(&ANCHOR_REACHED, &[target, vantage, &**anchor], f64::from(u8::from(*is_reached)));
+    }
     let values = [
         (&HTTP_STATUS, facts.http_status.map(f64::from)),
         (&HTTP_LENGTH, facts.content_bytes.map(|bytes| bytes as f64)),
@@ -343,6 +353,30 @@ mod tests {
             assert!(text.contains(&line), "{line} in {text}");
         }
         assert!(!text.contains("waited"));
+    }
+
+    #[test]
+    fn steps_and_anchors_are_told_by_name() {
+        let at = now();
+        let facts = Facts {
+            steps: vec![("page".into(), Span::from_us(1_500)), ("login".into(), Span::from_us(2_000_000))],
+            anchors: vec![("192.0.2.1:443".into(), true), ("[2001:db8::1]:443".into(), false)],
+            ..Facts::default()
+        };
+        let mut stats = TargetStats::new(Kind::Http);
+        let (holds, took, phases) = (Duration::from_secs(27), Span::from_us(2_001_500), Vec::new());
+        stats.note(None, Last { outcome: Outcome::Ok, at, holds, took, phases, facts });
+        let mut figures = Figures::default();
+        figures.targets.insert(TargetId::from("web"), stats);
+        let text = expose(&figures, "az05", at);
+        for line in [
+            "vigie_probe_step_duration_seconds{instance=\"web\",probe=\"az05\",step=\"page\"} 0.0015",
+            "vigie_probe_step_duration_seconds{instance=\"web\",probe=\"az05\",step=\"login\"} 2",
+            "vigie_probe_internet_anchor_reached{instance=\"web\",probe=\"az05\",anchor=\"192.0.2.1:443\"} 1",
+            "vigie_probe_internet_anchor_reached{instance=\"web\",probe=\"az05\",anchor=\"[2001:db8::1]:443\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 
     #[test]

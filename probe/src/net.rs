@@ -143,7 +143,8 @@ impl Net {
         stream.set_nodelay(true).map_err(|error| own_fault(&error))?;
         let handshake = TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream);
         let secured = handshake.await.map_err(|error| tls_fault(&error))?;
-        trace.facts.certificate_expiry_s = earliest_expiry(secured.get_ref().1.peer_certificates().unwrap_or_default());
+        let chain = secured.get_ref().1.peer_certificates().unwrap_or_default();
+        trace.facts.certificate_expiry_s = earliest_expiry(chain).into_iter().chain(trace.facts.certificate_expiry_s).min();
         Ok(secured)
     }
 

@@ -452,7 +452,7 @@ impl Station {
             figures.made += 1;
         }
         let holds = duration(hold(assignment.slots.period(), assignment.timeout));
-        let last = Last { outcome, at: ends, holds, took, phases: trace.phases().collect(), facts: trace.facts };
+        let last = Last { outcome, at: ends, holds, took, phases: trace.phases().collect(), facts: trace.facts.clone() };
         if let Some(stats) = figures.targets.get_mut(&assignment.target) {
             stats.note(reason, last);
         }

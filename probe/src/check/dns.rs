@@ -1,4 +1,20 @@
 //! `kind = "dns"`: a server gives the expected answer to a question.
+//!
+//! A datagram may be lost: the question is sent again half-way to the deadline. What is no answer to it, under another id or to another
+//! question, is somebody else's and counts for nothing.
+//!
+//! | what is seen | outcome, reason | phase |
+//! |---|---|---|
+//! | the expected code, with all records that are expected, or any | ok | |
+//! | a truncated answer, and over TCP the whole one | ok | |
+//! | REFUSED: it does not want to answer us | void address | request |
+//! | any other code: SERVFAIL, NXDOMAIN, or none although NXDOMAIN is expected | fail status | request |
+//! | the expected code, but no records, or not those | fail content | request |
+//! | the question's id before what is no message; the same over TCP | fail protocol | request |
+//! | truncated, and the connection fails or ends | fail refused, reset … | request |
+//! | nothing, or only what counts for nothing | fail timeout | request |
+//! | nobody listens | fail refused | request |
+//! | the server's name does not resolve | as everywhere: dns, resolver | resolve |
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -116,3 +132,6 @@ impl Dns {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

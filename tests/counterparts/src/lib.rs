@@ -2,6 +2,10 @@
 //! the demo measures. The probe knows nothing of it.
 
 pub mod agent;
+pub mod console;
 pub mod disk;
+pub mod dns;
+pub mod identity;
 pub mod object_store;
 pub mod openiaas;
+mod words;

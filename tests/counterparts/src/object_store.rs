@@ -5,21 +5,18 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use crate::identity::Identity;
 
 /// The access key that it knows.
 pub const ACCESS_KEY: &str = "AKVIGIE";
@@ -39,27 +36,6 @@ pub struct Program {
     /// Where it answers, by IPv4 on loopback.
     pub address: SocketAddr,
     child: Child,
-}
-
-/// Who a server is, for TLS.
-#[derive(Clone)]
-pub struct Identity {
-    /// Its certificate, which signs itself: the authority to trust.
-    pub pem: String,
-    config: Arc<ServerConfig>,
-}
-
-impl Identity {
-    /// Of a server on loopback.
-    ///
-    /// # Errors
-    /// If no certificate can be made.
-    pub fn new() -> io::Result<Self> {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(io::Error::other)?;
-        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).map_err(io::Error::other)?;
-        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key);
-        Ok(Self { pem: cert.pem(), config: Arc::new(config.map_err(io::Error::other)?) })
-    }
 }
 
 impl ObjectStore {
@@ -129,7 +105,7 @@ impl Drop for Program {
 
 async fn serve(listener: TcpListener, service: &S3Service, identity: Option<Identity>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let acceptor = identity.map(|identity| TlsAcceptor::from(identity.config));
+    let acceptor = identity.map(|identity| identity.acceptor());
     loop {
         let (stream, _) = listener.accept().await?;
         let (service, acceptor) = (service.clone(), acceptor.clone());

@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use vigie_contract::Span;
-use vigie_counterparts::object_store::{ACCESS_KEY, Identity, ObjectStore, Program, SECRET_KEY};
+use vigie_counterparts::identity::Identity;
+use vigie_counterparts::object_store::{ACCESS_KEY, ObjectStore, Program, SECRET_KEY};
 
 use super::*;
 use crate::check::{Phase, build};

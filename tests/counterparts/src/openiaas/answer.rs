@@ -1,59 +1,20 @@
 //! One request, answered or not.
 
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Fault, Heard, Route, State, lock};
+use crate::words::{Cut, Words};
 
 /// A login is shorter.
 const MOST_BODY_BYTES: usize = 65_536;
-
-/// The connection is to end without an answer.
-#[derive(Debug)]
-pub(super) struct Cut;
-
-impl std::fmt::Display for Cut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("cut off")
-    }
-}
-
-impl std::error::Error for Cut {}
-
-/// What is said after the head.
-pub(super) enum Words {
-    Whole(Option<Bytes>),
-    /// These, and then nothing for ever.
-    Stuck(Option<Bytes>),
-}
-
-impl Body for Words {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match &mut *self {
-            Self::Whole(words) => Poll::Ready(words.take().map(|words| Ok(Frame::data(words)))),
-            Self::Stuck(words) => words.take().map_or(Poll::Pending, |words| Poll::Ready(Some(Ok(Frame::data(words))))),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(words) => SizeHint::with_exact(words.as_ref().map_or(0, |words| words.len() as u64)),
-            Self::Stuck(_) => SizeHint::default(),
-        }
-    }
-}
 
 struct Question {
     source: IpAddr,
@@ -82,10 +43,7 @@ pub(super) async fn answer(state: Arc<Mutex<State>>, source: IpAddr, request: Re
     match fault {
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Reset) => Err(Cut),
-        Some(Fault::HangWithinBody) => Ok(said.map(|words| match words {
-            Words::Whole(words) => Words::Stuck(words.map(|words| words.slice(..words.len() / 2))),
-            Words::Stuck(words) => Words::Stuck(words),
-        })),
+        Some(Fault::HangWithinBody) => Ok(said.map(Words::half)),
         _ => Ok(said),
     }
 }

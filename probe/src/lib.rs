@@ -42,6 +42,7 @@ pub use secret::{Secret, SecretError, SecretSource};
 #[cfg(feature = "kafka")]
 pub use sink::KafkaSink;
 pub use sink::{Acknowledged, HttpSink, Sink, SinkError};
+pub use slot::Slots;
 pub use spool::SpoolError;
 pub use stamp::{NoPrefix, Prefix};
 pub use station::Unmeasurable;

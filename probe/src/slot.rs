@@ -4,7 +4,7 @@ use vigie_contract::{Span, Time};
 
 /// The slots of one target as seen from one vantage: `phase + k · period` for whole `k`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slots {
+pub struct Slots {
     phase: Span,
     period: Span,
 }
@@ -12,7 +12,8 @@ pub(crate) struct Slots {
 impl Slots {
     /// The `place`th of `vantages` vantages fires that many parts of a period after the first, so that they never fire together and a
     /// failure is seen within a fraction of the period; the target's name says where in the period all of them are.
-    pub(crate) fn new(target: &str, place: usize, vantages: usize, period: Span) -> Self {
+    #[must_use]
+    pub fn new(target: &str, place: usize, vantages: usize, period: Span) -> Self {
         let period_us = period.us().max(1);
         let base = (hash(target) % period_us.unsigned_abs()) as i64;
         let share = i64::try_from(place * usize::try_from(period_us).unwrap_or(0) / vantages.max(1)).unwrap_or(0);
@@ -20,7 +21,8 @@ impl Slots {
     }
 
     /// The first slot after `time`.
-    pub(crate) fn after(&self, time: Time) -> Time {
+    #[must_use]
+    pub fn after(&self, time: Time) -> Time {
         let into = (time.us() - self.phase.us()).rem_euclid(self.period.us());
         time + self.period - Span::from_us(into)
     }

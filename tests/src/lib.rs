@@ -15,5 +15,6 @@ pub mod oracle;
 pub mod program;
 pub mod proof;
 pub mod region;
+pub mod scene;
 mod service;
 pub mod world;

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may panic: that is how it fails")]
 
 mod api;
+mod attribution;
 mod bucket;
+mod catalogues;
 mod cluster;
 mod conformance;
 mod durability;

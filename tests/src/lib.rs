@@ -16,5 +16,6 @@ pub mod program;
 pub mod proof;
 pub mod quality;
 pub mod region;
+pub mod scene;
 mod service;
 pub mod world;

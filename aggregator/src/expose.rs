@@ -54,7 +54,7 @@ fn expose_region(out: &mut Exposition, region: &Region, now: Time) {
         out.put(&m::STALE, &[&region.group, cause.as_str()], flag(stale.is_some_and(|stale| stale.cause == cause)));
     }
     for service in &view.services {
-        expose_service(out, &view, service, stale);
+        expose_service(out, &region.group, &view, service, stale);
     }
     if stale.is_none() {
         expose_scopes(out, &region.group, &view);
@@ -111,7 +111,7 @@ fn expose_scopes(out: &mut Exposition, group: &str, view: &View) {
     }
 }
 
-fn expose_service(out: &mut Exposition, view: &View, service: &ServiceView, stale: Option<Staleness>) {
+fn expose_service(out: &mut Exposition, group: &str, view: &View, service: &ServiceView, stale: Option<Staleness>) {
     let labels = [service.id.as_str(), service.indicator.as_str(), service.scope()];
     let is_stale = stale.is_some();
     out.put(&m::SERVICE_STATE, &labels, code(if is_stale { State::Unknown } else { service.state }));
@@ -120,7 +120,7 @@ fn expose_service(out: &mut Exposition, view: &View, service: &ServiceView, stal
         out.put(&m::SERVICE_CAUSE, &[labels[0], labels[1], labels[2], why], 1.0);
     }
     let contractual = if service.contractual { "true" } else { "false" };
-    out.put(&m::SERVICE_INFO, &[labels[0], labels[1], labels[2], contractual], 1.0);
+    out.put(&m::SERVICE_INFO, &[labels[0], labels[1], labels[2], contractual, group], 1.0);
     out.put(&m::CANDIDATES, &labels, service.candidates.len() as f64);
     if !is_stale {
         expose_service_now(out, view, service, labels);

@@ -41,8 +41,8 @@ metrics! {
         "Always 1; the label says why the service is not up: seen or not_seen_again (down), gated, silent, split or not_measured (unknown), stale; absent while it is up.";
     SERVICE_EXCLUDED = Gauge "vigie_service_excluded_info" &["service", "indicator", "scope", "kind"],
         "Always 1; the label is a kind of exclusion that counts at the frontier, maintenance for instance; absent while none does or vigie_stale is 1.";
-    SERVICE_INFO = Gauge "vigie_service_info" &["service", "indicator", "scope", "contractual"],
-        "Always 1; the label says whether the contract speaks of this service's figure: true or false.";
+    SERVICE_INFO = Gauge "vigie_service_info" &["service", "indicator", "scope", "contractual", "group"],
+        "Always 1; the labels say whether the contract speaks of this service's figure, true or false, and in whose log its evidence is.";
     SCOPE_SERVICES = Gauge "vigie_scope_services" &["group", "scope", "state"],
         "Services of a scope (a zone or a region) by state at the frontier: all of them down is a dark zone; absent while vigie_stale is 1.";
     WINDOW_OPEN_SINCE = Gauge "vigie_window_open_since_timestamp_seconds" SERVICE,

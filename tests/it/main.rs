@@ -24,3 +24,4 @@ mod seed;
 mod sla;
 mod stale;
 mod stop;
+mod watched;

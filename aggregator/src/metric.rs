@@ -38,7 +38,7 @@ metrics! {
     SERVICE_STATE_SINCE = Gauge "vigie_service_state_since_timestamp_seconds" SERVICE,
         "Since when the service has its state, in Unix time; absent while it is not measured or vigie_stale is 1.";
     SERVICE_CAUSE = Gauge "vigie_service_cause_info" &["service", "indicator", "scope", "cause"],
-        "Always 1; the label says why the service is not up: seen or not_seen_again (down), gated, silent, split or not_measured (unknown), stale; absent while it is up.";
+        "Always 1; the label says why the service is not up: seen or not_seen_again (down), gated, silent or not_measured (unknown), stale; absent while it is up.";
     SERVICE_EXCLUDED = Gauge "vigie_service_excluded_info" &["service", "indicator", "scope", "kind"],
         "Always 1; the label is a kind of exclusion that counts at the frontier, maintenance for instance; absent while none does or vigie_stale is 1.";
     SERVICE_INFO = Gauge "vigie_service_info" &["service", "indicator", "scope", "contractual", "group"],

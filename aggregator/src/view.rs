@@ -86,10 +86,8 @@ pub enum Why {
     NotSeenAgain,
     /// Unknown: a vantage of a target that cannot be judged is cut off.
     Gated,
-    /// Unknown: of a target that cannot be judged, a vantage has no evidence.
+    /// Unknown: too few vantages of a target have evidence. (If all have, one of the quorums is reached.)
     Silent,
-    /// Unknown: all vantages have evidence and no quorum agrees.
-    Split,
     /// Unknown: its measurement has not begun, or is over.
     NotMeasured,
 }
@@ -103,7 +101,6 @@ impl Why {
             Self::NotSeenAgain => "not_seen_again",
             Self::Gated => "gated",
             Self::Silent => "silent",
-            Self::Split => "split",
             Self::NotMeasured => "not_measured",
         }
     }
@@ -551,13 +548,12 @@ fn why(engine: &Engine, catalogue: &Catalogue, service: ServiceIx, targets: &[&T
         let ix = catalogue.vantages.iter().position(|vantage| vantage.id == *id);
         ix.is_some_and(|ix| engine.is_gated(ix, last(engine)))
     };
-    let blind = || targets.iter().filter(|target| target.state == State::Unknown).flat_map(|target| &target.vantages);
-    let mut silent = blind().filter(|seen| seen.state == State::Unknown).peekable();
+    let blind = targets.iter().filter(|target| target.state == State::Unknown).flat_map(|target| &target.vantages);
+    let mut silent = blind.filter(|seen| seen.state == State::Unknown);
     match (verdict.counted, verdict.observed) {
         (State::Up, _) => None,
         (State::Down, State::Down) => Some(Why::Seen),
         (State::Down, _) => Some(Why::NotSeenAgain),
-        (State::Unknown, _) if silent.peek().is_none() => Some(Why::Split),
         (State::Unknown, _) => Some(if silent.any(|seen| gated(&seen.id)) { Why::Gated } else { Why::Silent }),
     }
 }

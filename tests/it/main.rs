@@ -24,4 +24,5 @@ mod seed;
 mod sla;
 mod stale;
 mod stop;
+mod view;
 mod watched;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use vigie_tests::program::{sum_of, vigie, wait_for};
+use vigie_tests::program::{TOKEN, request, sum_of, vigie, wait_for};
 use vigie_tests::region::Region;
 
 /// What every alert says.
@@ -164,6 +164,20 @@ fn metrics_say_why_and_tell_what_was_seen_from_what_was_not() {
     assert_eq!(value("latency_over_recent_ratio{target=\"a\""), 0.0);
     let burn = |of: &str| value(&format!("{of}{{{web},window=\"5m\""));
     assert!(burn("burn_rate_ratio") > 0.0 && burn("burn_rate_observed_ratio") > 0.0);
+
+    // Evidence that comes late moves the onset: the window that was published is no more.
+    let onset_us = region.aggregator.json("/api/v1/windows?status=open")["windows"][0]["onset_us"].as_i64().unwrap();
+    let late = json!({"v": 1, "type": "sample", "target": "web", "vantage": "v", "run": "late", "seq": 0, "t0": onset_us - 500_000, "t1": onset_us,
+        "outcome": "fail", "period_us": 2_000_000, "timeout_us": 400_000, "clock_error_us": 0});
+    let answer =
+        request(region.aggregator.address, "POST", "/api/v1/evidence", &[("authorization", &format!("Bearer {TOKEN}"))], &late.to_string());
+    assert_eq!(answer.unwrap().0, 200);
+    wait_for("a retraction", || {
+        let windows = region.aggregator.json("/api/v1/windows?status=open");
+        let new = windows["windows"][0]["id"].as_str()?;
+        let labels = format!("group=\"main\",service=\"web/r1\",id=\"{id}\",cause=\"sample\",superseded_by=\"{new}\"");
+        (value(&format!("window_retracted_timestamp_seconds{{{labels}")) > 0.0).then_some(())
+    });
 
     let Region { dir: _dir, webs: _webs, aggregator, probe } = region;
     probe.kill();

@@ -1,5 +1,7 @@
 //! The values of the metrics that [`crate::metric`] names, from what is known now.
 
+use std::collections::BTreeMap;
+
 use vigie_contract::metric::{Exposition, Metric};
 use vigie_contract::{RefusalReason, Span, Time};
 
@@ -9,9 +11,9 @@ use crate::core::line::AccountLine;
 use crate::core::snapshot::SEMANTICS_REVISION;
 use crate::core::state::State;
 use crate::core::window::Status as WindowStatus;
-use crate::live::{Counts, Region};
+use crate::live::{Counts, Region, Retraction};
 use crate::metric as m;
-use crate::view::{Cause, ServiceView, TargetView, View};
+use crate::view::{Cause, ServiceView, Staleness, TargetView, View, Why, scope};
 
 fn seconds(span: Span) -> f64 {
     span.us() as f64 / 1e6
@@ -33,6 +35,9 @@ fn code(state: State) -> f64 {
     }
 }
 
+/// Windows that were retracted are exported for so long.
+const RETRACTED_SHOWN: Span = Span::DAY;
+
 /// The text of a scrape of these regions, of a group each, when the wall clock says `now`.
 #[must_use]
 pub fn expose<'a>(regions: impl IntoIterator<Item = &'a Region>, now: Time) -> String {
@@ -49,7 +54,10 @@ fn expose_region(out: &mut Exposition, region: &Region, now: Time) {
         out.put(&m::STALE, &[&region.group, cause.as_str()], flag(stale.is_some_and(|stale| stale.cause == cause)));
     }
     for service in &view.services {
-        expose_service(out, &view, service, stale.is_some());
+        expose_service(out, &region.group, &view, service, stale);
+    }
+    if stale.is_none() {
+        expose_scopes(out, &region.group, &view);
     }
     let shown: Vec<String> = view.month.iter().flat_map(|(month, _, _)| [*month, month.back(1)]).map(|month| month.to_string()).collect();
     for account in view.accounts.iter().filter(|account| shown.contains(&account.month)) {
@@ -62,11 +70,17 @@ fn expose_region(out: &mut Exposition, region: &Region, now: Time) {
         let labels = [line.target.as_str(), &line.month];
         out.put(&m::LATENCY_MEASURED, &labels, line.ok as f64);
         out.put(&m::LATENCY_OVER, &labels, line.over as f64);
+        if line.ok > 0 {
+            out.put(&m::LATENCY_OVER_SHARE, &labels, line.over as f64 / line.ok as f64);
+        }
         out.put(&m::LATENCY_MAX, &labels, seconds_us(line.max_us));
     }
     for vantage in &view.vantages {
         if let Some(gated) = vantage.gated.filter(|_| stale.is_none()) {
             out.put(&m::GATE, &[&region.group, vantage.id.as_str(), "anchors"], flag(gated));
+        }
+        if let Some(silent) = vantage.silent.filter(|_| stale.is_none()) {
+            out.put(&m::VANTAGE_SILENT, &[&region.group, vantage.id.as_str()], flag(silent));
         }
         if let Some((newest, frontier)) = vantage.newest_us.zip(view.frontier) {
             out.put(&m::SAMPLE_AGE, &[&region.group, vantage.id.as_str()], seconds_us(frontier.us() - newest));
@@ -76,42 +90,82 @@ fn expose_region(out: &mut Exposition, region: &Region, now: Time) {
         out.put(&m::FRONTIER, &[&region.group], seconds_us(frontier.us()));
         out.put(&m::FRONTIER_LAG, &[&region.group], seconds(now - frontier));
     }
-    expose_counts(out, &region.group, &region.counts());
+    let counts = region.counts();
+    expose_counts(out, &region.group, &counts);
+    expose_retractions(out, &region.group, &counts, now);
     if let Some(archivist) = region.archivist() {
         expose_archive(out, &region.group, &archivist.figures());
     }
 }
 
-fn expose_service(out: &mut Exposition, view: &View, service: &ServiceView, is_stale: bool) {
-    let labels = [service.id.as_str(), service.indicator.as_str()];
+/// Services by scope and state.
+fn expose_scopes(out: &mut Exposition, group: &str, view: &View) {
+    let mut scopes: BTreeMap<&str, [u32; 3]> = BTreeMap::new();
+    for service in &view.services {
+        scopes.entry(service.scope()).or_default()[service.state as usize] += 1;
+    }
+    for (scope, counts) in scopes {
+        for (state, count) in [State::Up, State::Unknown, State::Down].into_iter().zip(counts) {
+            out.put(&m::SCOPE_SERVICES, &[group, scope, state.as_str()], count.into());
+        }
+    }
+}
+
+fn expose_service(out: &mut Exposition, group: &str, view: &View, service: &ServiceView, stale: Option<Staleness>) {
+    let labels = [service.id.as_str(), service.indicator.as_str(), service.scope()];
+    let is_stale = stale.is_some();
     out.put(&m::SERVICE_STATE, &labels, code(if is_stale { State::Unknown } else { service.state }));
+    let why = if is_stale { Some("stale") } else { service.why.map(Why::as_str) };
+    if let Some(why) = why {
+        out.put(&m::SERVICE_CAUSE, &[labels[0], labels[1], labels[2], why], 1.0);
+    }
+    let contractual = if service.contractual { "true" } else { "false" };
+    out.put(&m::SERVICE_INFO, &[labels[0], labels[1], labels[2], contractual, group], 1.0);
     out.put(&m::CANDIDATES, &labels, service.candidates.len() as f64);
     if !is_stale {
         expose_service_now(out, view, service, labels);
     }
     if let Some((month, _, _)) = view.month {
         let month = month.to_string();
-        out.put(&m::DOWN_OBSERVED, &[labels[0], labels[1], &month], seconds(service.down_parts.0));
-        out.put(&m::DOWN_INFERRED, &[labels[0], labels[1], &month], seconds(service.down_parts.1));
+        let of_month = [labels[0], labels[1], &month, labels[2]];
+        out.put(&m::DOWN_OBSERVED, &of_month, seconds(service.down_parts.0));
+        out.put(&m::DOWN_INFERRED, &of_month, seconds(service.down_parts.1));
+        if let Some(account) = view.accounts.iter().find(|account| account.service == service.id && account.month == month) {
+            let of_budget = |us: i64| match account.budget_us {
+                0 if us == 0 => 0.0,
+                budget => us as f64 / budget as f64,
+            };
+            out.put(&m::BUDGET_USED, &of_month, of_budget(account.down_us));
+            out.put(&m::BUDGET_USED_OBSERVED, &of_month, of_budget(service.observed_down.us()));
+            out.put(&m::BUDGET_UNKNOWN, &of_month, of_budget(account.unknown_us));
+        }
     }
 }
 
 /// What a service is now, which nobody knows while it is stale.
-fn expose_service_now(out: &mut Exposition, view: &View, service: &ServiceView, labels: [&str; 2]) {
+fn expose_service_now(out: &mut Exposition, view: &View, service: &ServiceView, labels: [&str; 3]) {
     out.put(&m::COVERAGE, &labels, service.coverage);
     out.put(&m::QUORUM_MARGIN, &labels, service.margin as f64);
-    for (window, burn) in m::BURN_RATE_WINDOWS.iter().zip(service.burn) {
-        out.put(&m::BURN_RATE, &[labels[0], labels[1], window], burn);
+    if let Some(since) = service.since_us {
+        out.put(&m::SERVICE_STATE_SINCE, &labels, seconds_us(since));
+    }
+    for kind in &service.excluded_by {
+        out.put(&m::SERVICE_EXCLUDED, &[labels[0], labels[1], labels[2], kind.as_str()], 1.0);
+    }
+    for ((window, burn), observed) in m::BURN_RATE_WINDOWS.iter().zip(service.burn).zip(service.burn_observed) {
+        out.put(&m::BURN_RATE, &[labels[0], labels[1], labels[2], window], burn);
+        out.put(&m::BURN_RATE_OBSERVED, &[labels[0], labels[1], labels[2], window], observed);
     }
     let open = view.windows.iter().find(|window| window.service == service.id && window.status != WindowStatus::Closed);
     if let Some(window) = open {
         out.put(&m::WINDOW_OPEN_SINCE, &labels, seconds_us(window.onset_us));
+        out.put(&m::WINDOW_OPEN, &[labels[0], labels[1], labels[2], &window.id], 1.0);
         out.put(&m::WINDOW_RESTORING, &labels, flag(window.status == WindowStatus::Restoring));
     }
 }
 
 fn expose_account(out: &mut Exposition, view: &View, account: &AccountLine) {
-    let labels = [account.service.as_str(), account.indicator.as_str(), &account.month];
+    let labels = [account.service.as_str(), account.indicator.as_str(), &account.month, scope(&account.service)];
     let mut put = |metric: &Metric, value: f64| out.put(metric, &labels, value);
     let ratio = |whole: i64, lost: i64| if whole > 0 { (whole - lost) as f64 / whole as f64 } else { 1.0 };
     if let Some(indicator) = view.indicators.iter().find(|indicator| indicator.id == account.indicator) {
@@ -129,7 +183,7 @@ fn expose_account(out: &mut Exposition, view: &View, account: &AccountLine) {
     for (verdict, word) in
         [(VerdictOfMonth::Compliant, "compliant"), (VerdictOfMonth::Breached, "breached"), (VerdictOfMonth::Undecided, "undecided")]
     {
-        out.put(&m::VERDICT, &[labels[0], labels[1], labels[2], word], flag(account.verdict == verdict));
+        out.put(&m::VERDICT, &[labels[0], labels[1], labels[2], labels[3], word], flag(account.verdict == verdict));
     }
 }
 
@@ -139,6 +193,11 @@ fn expose_target(out: &mut Exposition, target: &TargetView, is_stale: bool) {
     out.put(&m::TARGET_SUSPECT, &labels, flag(target.suspect && !is_stale));
     if let Some(objective) = target.latency_objective_us {
         out.put(&m::LATENCY_OBJECTIVE, &labels, seconds_us(objective));
+    }
+    for (window, over) in m::LATENCY_WINDOWS.iter().zip(target.latency_over) {
+        if let Some(over) = over.filter(|_| !is_stale) {
+            out.put(&m::LATENCY_RECENT, &[labels[0], window], over);
+        }
     }
 }
 
@@ -155,16 +214,31 @@ fn expose_counts(out: &mut Exposition, group: &str, counts: &Counts) {
     for (vantage, count) in &counts.conflicts {
         out.put(&m::CONFLICTS, &[group, vantage], *count as f64);
     }
+    for (vantage, (_, changes)) in &counts.runs {
+        out.put(&m::RUN_CHANGES, &[group, vantage], *changes as f64);
+    }
     for status in ["open", "restoring", "closed", "retracted"] {
         out.put(&m::WINDOW_VERSIONS, &[group, status], counts.versions.get(status).copied().unwrap_or(0) as f64);
     }
     out.put(&m::WAITING, &[group], counts.waiting as f64);
+    if let Some(kept) = counts.snapshot_kept {
+        out.put(&m::SNAPSHOT, &[group], seconds_us(kept.us()));
+    }
+    out.put(&m::SNAPSHOT_FAILURES, &[group], counts.snapshot_failures as f64);
     out.put(&m::APPEND_FAILURES, &[group], counts.append_failures as f64);
     out.put(&m::STORE_FAILURES, &[group], counts.store_failures as f64);
     out.put(&m::STORE_WAITING, &[group], counts.store_waiting as f64);
     out.put(&m::CATALOGUE_REFUSED, &[group], counts.refused_catalogues as f64);
     if let Some(difference) = counts.log_clock_difference {
         out.put(&m::LOG_CLOCK_DIFFERENCE, &[group], seconds(difference));
+    }
+}
+
+fn expose_retractions(out: &mut Exposition, group: &str, counts: &Counts, now: Time) {
+    for retraction in counts.retractions.iter().filter(|retraction| now - retraction.at < RETRACTED_SHOWN) {
+        let Retraction { service, id, cause, superseded_by, at } = retraction;
+        let labels = [group, service, id, cause, superseded_by.as_deref().unwrap_or("none")];
+        out.put(&m::WINDOW_RETRACTED, &labels, seconds_us(at.us()));
     }
 }
 

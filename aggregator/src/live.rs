@@ -3,7 +3,7 @@
 //! One thread owns the fold. Order of effects: the store has acknowledged a stretch of the log before a snapshot says that it was taken.
 //! A store that does not answer holds the fold up (it tries again and nothing is lost); then the frontier lags, and readers see unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -15,11 +15,12 @@ use vigie_contract::{Decoded, Record, Refusal, RefusalReason, Span, Time};
 use crate::archivist::Archivist;
 use crate::clock::{self, Clock};
 use crate::core::engine::{Effects, Engine};
-use crate::core::line::LatencyLine;
 use crate::core::snapshot::Manifest;
+use crate::core::version::Version;
+use crate::core::window::Status;
 use crate::port::{Batch, EvidenceLog, Logged, Offset, ReadError, StoreError, WindowStore};
 use crate::publish::{Ledger, Publisher};
-use crate::view::View;
+use crate::view::{Latencies, View};
 
 /// So many records are read and folded at a time.
 const MOST_READ: usize = 2_048;
@@ -39,6 +40,13 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MOST_LOOKS: u32 = 20;
 /// Whoever stops us waits so long for what is under way; what the store has not acknowledged by then follows from the log again.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// So many windows that were retracted are remembered.
+const MOST_RETRACTIONS: usize = 32;
+/// Of so many vantages the processes are told apart: names are the sender's, and memory is ours.
+const MOST_VANTAGES: usize = 1_024;
+/// A sample that was appended later than this after its stamp was waiting in a spool: it does not tell which process measures now.
+const FRESH: Span = Span::from_secs(60);
 
 /// A snapshot as it was read back.
 pub struct Restored {
@@ -67,6 +75,21 @@ pub trait Snapshots: Send + Sync {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+/// A window that was retracted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retraction {
+    /// Of which service.
+    pub service: String,
+    /// Which.
+    pub id: String,
+    /// The type of the record that took it away.
+    pub cause: &'static str,
+    /// The window that took its place.
+    pub superseded_by: Option<String>,
+    /// The record's append time.
+    pub at: Time,
+}
+
 /// What was counted since the process began.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
@@ -80,6 +103,14 @@ pub struct Counts {
     pub conflicts: BTreeMap<String, u64>,
     /// Versions of windows, by status.
     pub versions: BTreeMap<&'static str, u64>,
+    /// Windows that were retracted, the newest last.
+    pub retractions: VecDeque<Retraction>,
+    /// The process whose fresh sample came last, by vantage, and how often it was another than before.
+    pub runs: BTreeMap<String, (String, u64)>,
+    /// When a snapshot was kept last.
+    pub snapshot_kept: Option<Time>,
+    /// Snapshots that could not be kept.
+    pub snapshot_failures: u64,
     /// Records that could not be appended.
     pub append_failures: u64,
     /// Batches that the store did not acknowledge.
@@ -110,7 +141,7 @@ impl Region {
     /// Around an engine, as it was restored or made.
     #[must_use]
     pub fn new(group: impl Into<String>, engine: Engine) -> Arc<Self> {
-        let view = Arc::new(View::of(&engine, Vec::new()));
+        let view = Arc::new(View::of(&engine, &Latencies::default()));
         Arc::new(Self {
             group: group.into(),
             engine: RwLock::new(engine),
@@ -253,7 +284,7 @@ pub async fn run<L: EvidenceLog, S: WindowStore + Snapshots>(
         tick_due: now,
         refresh_due: now,
         latencies_due: now,
-        latencies: Vec::new(),
+        latencies: Latencies::default(),
         caught_up: false,
     };
     let result = fold.run().await;
@@ -274,7 +305,7 @@ struct Fold<'a, L, S> {
     tick_due: Duration,
     refresh_due: Duration,
     latencies_due: Duration,
-    latencies: Vec<LatencyLine>,
+    latencies: Latencies,
     caught_up: bool,
 }
 
@@ -431,11 +462,10 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
         }
         let engine = self.region.engine();
         if now >= self.latencies_due {
-            let targets = engine.catalogue().map_or(0, |catalogue| catalogue.targets.len());
-            self.latencies = (0..targets).filter(|target| engine.is_own(*target)).flat_map(|target| engine.latency_lines(target)).collect();
+            self.latencies = Latencies::of(&engine);
             self.latencies_due = now + REFRESH_LATENCIES;
         }
-        let mut view = View::of(&engine, self.latencies.clone());
+        let mut view = View::of(&engine, &self.latencies);
         drop(engine);
         view.caught_up = self.caught_up;
         view.next = self.next;
@@ -466,10 +496,14 @@ impl<L: EvidenceLog, S: WindowStore + Snapshots> Fold<'_, L, S> {
         match self.unless_stopped(save).await {
             Some(Ok(())) => {
                 self.region.covered.store(snapshot.manifest.offset, Ordering::Relaxed);
+                self.region.count(|counts| counts.snapshot_kept = Some(clock::wall_now()));
                 self.manifest = Some(snapshot.manifest);
             }
             // A cache that cannot be written costs time at the next start, nothing else.
-            Some(Err(error)) => tracing::warn!(error = %source_chain(&error), "cannot keep a snapshot"),
+            Some(Err(error)) => {
+                self.region.count(|counts| counts.snapshot_failures += 1);
+                tracing::warn!(error = %source_chain(&error), "cannot keep a snapshot");
+            }
             None => tracing::warn!("stopped before a snapshot was kept"),
         }
     }
@@ -491,14 +525,41 @@ impl Counts {
         }
         for version in &effects.versions {
             *self.versions.entry(version.window.status.as_str()).or_default() += 1;
+            if version.window.status == Status::Retracted {
+                self.note_retraction(version, kind, appended_at);
+            }
         }
         let Ok(Record::Sample(sample)) = &decoded.record else { return };
         if effects.duplicate == Some(true) {
             *self.conflicts.entry(sample.vantage.to_string()).or_default() += 1;
         }
+        if effects.duplicate.is_none() && appended_at - sample.stamp() <= FRESH {
+            self.note_run(&sample.vantage, &sample.run);
+        }
         if sample.outcome != sample.effective_outcome(appended_at) {
             let unfit = sample.clock_error > vigie_contract::Sample::WORST_CLOCK;
             *self.voided.entry((sample.vantage.to_string(), if unfit { "clock" } else { "future" })).or_default() += 1;
+        }
+    }
+}
+
+impl Counts {
+    fn note_retraction(&mut self, version: &Version, cause: &'static str, at: Time) {
+        let (service, id) = (version.window.service.to_string(), version.window.id.clone());
+        self.retractions.push_back(Retraction { service, id, cause, superseded_by: version.superseded_by.clone(), at });
+        if self.retractions.len() > MOST_RETRACTIONS {
+            self.retractions.pop_front();
+        }
+    }
+
+    fn note_run(&mut self, vantage: &str, run: &str) {
+        if let Some((known, changes)) = self.runs.get_mut(vantage) {
+            if known != run {
+                run.clone_into(known);
+                *changes += 1;
+            }
+        } else if self.runs.len() < MOST_VANTAGES {
+            self.runs.insert(vantage.to_owned(), (run.to_owned(), 0));
         }
     }
 }

@@ -6,10 +6,10 @@
 
 pub use vigie_contract::metric::{Kind, Metric};
 
-/// Labels of what is known of a service now.
-const SERVICE: &[&str] = &["service", "indicator"];
+/// Labels of what is known of a service now; its scope is what its name says after the last slash, a zone or a region.
+const SERVICE: &[&str] = &["service", "indicator", "scope"];
 /// Labels of the figures of a calendar month, `YYYY-MM` in the catalogue's time zone.
-const MONTH: &[&str] = &["service", "indicator", "month"];
+const MONTH: &[&str] = &["service", "indicator", "month", "scope"];
 /// Labels of the latency counts of a month.
 const LATENCY: &[&str] = &["target", "month"];
 /// Labels of what concerns one evidence log.
@@ -17,6 +17,8 @@ const GROUP: &[&str] = &["group"];
 
 /// The spans over which burn rates are exported: the values of the label `window` of [`BURN_RATE`].
 pub const BURN_RATE_WINDOWS: [&str; 7] = ["5m", "30m", "1h", "2h", "6h", "1d", "3d"];
+/// The spans over which latencies are compared with their objective: the values of the label `window` of [`LATENCY_RECENT`].
+pub const LATENCY_WINDOWS: [&str; 2] = ["5m", "1h"];
 
 macro_rules! metrics {
     ($($ident:ident = $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
@@ -33,8 +35,20 @@ metrics! {
     // Services now
     SERVICE_STATE = Gauge "vigie_service_state" SERVICE,
         "State at the frontier: 0 up, 1 unknown, 2 down; 1 for all services while vigie_stale is 1.";
+    SERVICE_STATE_SINCE = Gauge "vigie_service_state_since_timestamp_seconds" SERVICE,
+        "Since when the service has its state, in Unix time; absent while it is not measured or vigie_stale is 1.";
+    SERVICE_CAUSE = Gauge "vigie_service_cause_info" &["service", "indicator", "scope", "cause"],
+        "Always 1; the label says why the service is not up: seen or not_seen_again (down), gated, silent or not_measured (unknown), stale; absent while it is up.";
+    SERVICE_EXCLUDED = Gauge "vigie_service_excluded_info" &["service", "indicator", "scope", "kind"],
+        "Always 1; the label is a kind of exclusion that counts at the frontier, maintenance for instance; absent while none does or vigie_stale is 1.";
+    SERVICE_INFO = Gauge "vigie_service_info" &["service", "indicator", "scope", "contractual", "group"],
+        "Always 1; the labels say whether the contract speaks of this service's figure, true or false, and in whose log its evidence is.";
+    SCOPE_SERVICES = Gauge "vigie_scope_services" &["group", "scope", "state"],
+        "Services of a scope (a zone or a region) by state at the frontier: all of them down is a dark zone; absent while vigie_stale is 1.";
     WINDOW_OPEN_SINCE = Gauge "vigie_window_open_since_timestamp_seconds" SERVICE,
         "Onset of the outage window that is open, in Unix time; absent while none is or vigie_stale is 1: time() minus this is its length so far.";
+    WINDOW_OPEN = Gauge "vigie_window_open_info" &["service", "indicator", "scope", "id"],
+        "Always 1; the label is the id of the window that is open, as the page, the API and the store know it; absent while none is or vigie_stale is 1.";
     WINDOW_RESTORING = Gauge "vigie_window_restoring" SERVICE,
         "1 while the open window is no longer down but not yet stably up, 0 while it is down; absent while none is open or vigie_stale is 1.";
     CANDIDATES = Gauge "vigie_claim_candidates" SERVICE,
@@ -61,18 +75,26 @@ metrics! {
         "Unavailable time that the objective allows in the month.";
     BUDGET_REMAINING = Gauge "vigie_budget_remaining_seconds" MONTH,
         "What is left of the month's budget; below 0 the objective is breached.";
+    BUDGET_USED = Gauge "vigie_budget_used_ratio" MONTH,
+        "Share of the budget that the unavailable time without counted exclusions has used: above 1 the objective is breached; of the current month only.";
+    BUDGET_USED_OBSERVED = Gauge "vigie_budget_used_observed_ratio" MONTH,
+        "The same of what was down by evidence alone: far below vigie_budget_used_ratio, it was blindness that used the budget, or a claim; of the current month only.";
+    BUDGET_UNKNOWN = Gauge "vigie_budget_unknown_ratio" MONTH,
+        "Unknown time without counted exclusions as a share of the budget: what would be used if it had all been down; of the current month only.";
     AVAILABILITY = Gauge "vigie_availability_ratio" MONTH,
         "Availability of the whole month if nothing more happens; to look at, sums are made of the seconds.";
     AVAILABILITY_LOW = Gauge "vigie_availability_low_ratio" MONTH,
         "Availability of the whole month if all unknown time had been down.";
     AVAILABILITY_TO_DATE = Gauge "vigie_availability_to_date_ratio" MONTH,
         "Availability of the part of the month that has passed.";
-    VERDICT = Gauge "vigie_account_verdict" &["service", "indicator", "month", "verdict"],
+    VERDICT = Gauge "vigie_account_verdict" &["service", "indicator", "month", "scope", "verdict"],
         "1 for the verdict on the month, 0 for the two others: compliant, breached, undecided.";
     FINAL = Gauge "vigie_account_final" MONTH,
         "1 once no sample can change the month any more, only claims and exclusions.";
-    BURN_RATE = Gauge "vigie_burn_rate_ratio" &["service", "indicator", "window"],
+    BURN_RATE = Gauge "vigie_burn_rate_ratio" &["service", "indicator", "scope", "window"],
         "Budget spent over the window up to the frontier, relative to an even spending over the month: 1 just lasts, 14.4 over 1h takes 2 percent of it; absent while vigie_stale is 1.";
+    BURN_RATE_OBSERVED = Gauge "vigie_burn_rate_observed_ratio" &["service", "indicator", "scope", "window"],
+        "The same of what was down by evidence alone: a blind hour after a blip does not raise it; absent while vigie_stale is 1.";
 
     // Targets and vantages
     TARGET_STATE = Gauge "vigie_target_state" &["target"],
@@ -84,13 +106,21 @@ metrics! {
     LATENCY_MEASURED = Gauge "vigie_latency_measured_samples" LATENCY,
         "Successful samples of the month that have a latency.";
     LATENCY_OVER = Gauge "vigie_latency_over_samples" LATENCY,
-        "Those of the measured samples above the objective in force at their time: divide by vigie_latency_measured_samples.";
+        "Those of the measured samples above the objective in force at their time; their share is vigie_latency_over_ratio.";
+    LATENCY_OVER_SHARE = Gauge "vigie_latency_over_ratio" LATENCY,
+        "Share of the month's measured samples above the objective in force at their time.";
+    LATENCY_RECENT = Gauge "vigie_latency_over_recent_ratio" &["target", "window"],
+        "Share of the measured samples of the window up to the frontier that are above the objective; renewed every 15 seconds, absent without any or while vigie_stale is 1.";
     LATENCY_MAX = Gauge "vigie_latency_max_seconds" LATENCY,
         "The greatest latency of the month.";
     GATE = Gauge "vigie_gate_active" &["group", "vantage", "cause"],
         "1 while what the vantage sees failing is held for its own fault, by cause; anchors: all its anchors are down from it; absent while vigie_stale is 1.";
     SAMPLE_AGE = Gauge "vigie_vantage_sample_age_seconds" &["group", "vantage"],
         "Frontier minus the newest stamp of the vantage: grows while it is silent or its clock is behind.";
+    VANTAGE_SILENT = Gauge "vigie_vantage_silent" &["group", "vantage"],
+        "1 while of no target that is assigned to the vantage it has evidence that still counts: it is dead, cut off, or measures nothing; absent while vigie_stale is 1.";
+    RUN_CHANGES = Counter "vigie_vantage_run_changes_total" &["group", "vantage"],
+        "Times that a fresh sample of the vantage came from another process than the one before: 1 for a restart of its probe, ever more while two probes share its name.";
 
     // The log and the engine
     STALE = Gauge "vigie_stale" &["group", "cause"],
@@ -125,6 +155,12 @@ metrics! {
         "Samples that came twice and differ: a probe that restarted with an old identity, or a forgery.";
     WINDOW_VERSIONS = Counter "vigie_window_versions_total" &["group", "status"],
         "Versions of windows made, by their status; retracted ones mean that evidence came late.";
+    WINDOW_RETRACTED = Gauge "vigie_window_retracted_timestamp_seconds" &["group", "service", "id", "cause", "superseded_by"],
+        "When a window was retracted, in Unix time; the labels say which, by what type of record, and which window took its place. Those of the last day, at most 32.";
+    SNAPSHOT = Gauge "vigie_snapshot_kept_timestamp_seconds" GROUP,
+        "When this process last kept a snapshot of its engine, in Unix time: time() minus this is about what a restart reads anew; absent before the first.";
+    SNAPSHOT_FAILURES = Counter "vigie_snapshot_failures_total" GROUP,
+        "Snapshots that could not be kept: nothing is lost, the next start takes longer.";
     APPEND_FAILURES = Counter "vigie_log_append_failures_total" GROUP,
         "Records, ticks included, that could not be appended to the evidence log.";
     STORE_FAILURES = Counter "vigie_store_apply_failures_total" GROUP,

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 use vigie_contract::catalogue::{Catalogue, ServiceIx, TargetIx, VantageIx};
-use vigie_contract::{IndicatorId, Month, ServiceId, Span, TargetId, Time, VantageId};
+use vigie_contract::{ExclusionKind, IndicatorId, Month, Outcome, ServiceId, Span, TargetId, Time, VantageId};
 
 use crate::core::engine::Engine;
 use crate::core::line::{AccountLine, CandidateLine, LatencyLine, WindowLine};
@@ -26,6 +26,9 @@ const BURN_SPANS: [Span; 7] = [
     Span::DAY,
     Span::from_secs(3 * 86_400),
 ];
+
+/// The spans of [`crate::metric::LATENCY_WINDOWS`].
+const LATENCY_SPANS: [Span; 2] = [Span::from_secs(300), Span::from_secs(3_600)];
 
 /// Why nothing that is shown may be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -74,6 +77,35 @@ impl Cause {
     }
 }
 
+/// Why a service is not up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is seen to be down.
+    Seen,
+    /// It was seen to be down, and nobody has seen it up again.
+    NotSeenAgain,
+    /// Unknown: a vantage of a target that cannot be judged is cut off.
+    Gated,
+    /// Unknown: too few vantages of a target have evidence. (If all have, one of the quorums is reached.)
+    Silent,
+    /// Unknown: its measurement has not begun, or is over.
+    NotMeasured,
+}
+
+impl Why {
+    /// Its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Seen => "seen",
+            Self::NotSeenAgain => "not_seen_again",
+            Self::Gated => "gated",
+            Self::Silent => "silent",
+            Self::NotMeasured => "not_measured",
+        }
+    }
+}
+
 /// Since when nothing may be trusted, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Staleness {
@@ -104,6 +136,9 @@ pub struct VantageView {
     pub id: VantageId,
     /// Whether all its anchors are down as seen from it; `None` while stale.
     pub gated: Option<bool>,
+    /// Whether of no target that is assigned to it there is evidence from it that still counts; `None` if there is no such target.
+    #[serde(skip)]
+    pub silent: Option<bool>,
     /// The newest stamp that it sent.
     pub newest_us: Option<i64>,
 }
@@ -123,6 +158,12 @@ pub struct ServiceView {
     pub state: State,
     /// Since when it has this state.
     pub since_us: Option<i64>,
+    /// Why it is not up.
+    #[serde(skip)]
+    pub why: Option<Why>,
+    /// The kinds of exclusions that count at the frontier.
+    #[serde(skip)]
+    pub excluded_by: Vec<ExclusionKind>,
     /// Share of its pairs of target and vantage that are up or down, from 0 to 1.
     pub coverage: f64,
     /// How many more vantages may fall silent before some target cannot be judged; −1 if one already cannot.
@@ -132,6 +173,12 @@ pub struct ServiceView {
     /// Budget spent relative to an even spending, by [`crate::metric::BURN_RATE_WINDOWS`].
     #[serde(skip)]
     pub burn: [f64; 7],
+    /// The same of what was down by evidence alone.
+    #[serde(skip)]
+    pub burn_observed: [f64; 7],
+    /// Unavailable time of the month by evidence, without exclusions.
+    #[serde(skip)]
+    pub observed_down: Span,
     /// Gross unavailable time of the month that was observed, and that was inferred.
     #[serde(skip)]
     pub down_parts: (Span, Span),
@@ -139,8 +186,23 @@ pub struct ServiceView {
     pub candidates: Vec<CandidateLine>,
 }
 
+impl ServiceView {
+    /// The zone or region that it is a service of: what its name says after the last slash, or all of it.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        scope(&self.id)
+    }
+}
+
+/// The zone or region that a service of this name belongs to.
+#[must_use]
+pub fn scope(service: &ServiceId) -> &str {
+    let name = service.as_str();
+    name.rsplit_once('/').map(|(_, scope)| scope).filter(|scope| !scope.is_empty()).unwrap_or(name)
+}
+
 /// A target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TargetView {
     /// Its name.
     pub id: TargetId,
@@ -154,6 +216,46 @@ pub struct TargetView {
     pub latency_objective_us: Option<i64>,
     /// Its latencies of this month.
     pub latency: Option<LatencyLine>,
+    /// Share of its latencies above the objective, by [`crate::metric::LATENCY_WINDOWS`]; `None` without any.
+    #[serde(skip)]
+    pub latency_over: [Option<f64>; 2],
+}
+
+/// Latencies as they were summed last: they cost more than the rest of a view.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Latencies {
+    /// By target and month.
+    pub months: Vec<LatencyLine>,
+    /// By target that has an objective, for [`TargetView::latency_over`].
+    recent: Vec<(TargetIx, [Option<f64>; 2])>,
+}
+
+impl Latencies {
+    /// As `engine` knows them.
+    #[must_use]
+    pub fn of(engine: &Engine) -> Self {
+        let Some(catalogue) = engine.catalogue() else { return Self::default() };
+        let own = || (0..catalogue.targets.len()).filter(|target| engine.is_own(*target));
+        let with_objective = own().filter(|target| catalogue.targets[*target].has_latency_objective());
+        Self {
+            months: own().flat_map(|target| engine.latency_lines(target)).collect(),
+            recent: with_objective.map(|target| (target, LATENCY_SPANS.map(|span| share_over(engine, catalogue, target, span)))).collect(),
+        }
+    }
+}
+
+/// Share of the latencies of a target within `span` of the frontier that are above the objective of their time.
+fn share_over(engine: &Engine, catalogue: &Catalogue, target: TargetIx, span: Span) -> Option<f64> {
+    let (plan, frontier) = (&catalogue.targets[target].plan, engine.frontier());
+    let (mut measured, mut over) = (0_u32, 0_u32);
+    for vantage in &plan.at(last(engine)).vantages {
+        for entry in engine.samples(target, *vantage, frontier - span, frontier).filter(|entry| entry.outcome == Outcome::Ok) {
+            let Some((latency, objective)) = entry.latency.zip(plan.at(entry.stamp).latency_objective) else { continue };
+            measured += 1;
+            over += u32::from(latency > objective);
+        }
+    }
+    (measured > 0).then(|| f64::from(over) / f64::from(measured))
 }
 
 /// A target as seen from a vantage.
@@ -243,7 +345,7 @@ pub struct Status<'a> {
 impl View {
     /// What `engine` knows; `latencies` are those computed last, since they cost more than the rest.
     #[must_use]
-    pub fn of(engine: &Engine, latencies: Vec<LatencyLine>) -> Self {
+    pub fn of(engine: &Engine, latencies: &Latencies) -> Self {
         let Some(catalogue) = engine.catalogue() else { return Self::default() };
         let frontier = engine.frontier();
         if frontier < Time::EARLIEST {
@@ -251,8 +353,7 @@ impl View {
         }
         let month = catalogue.calendar.month_of(frontier);
         let bounds = (catalogue.calendar.start_of(month), catalogue.calendar.end_of(month));
-        let targets: Vec<_> =
-            (0..catalogue.targets.len()).map(|target| target_view(engine, catalogue, target, month, &latencies)).collect();
+        let targets: Vec<_> = (0..catalogue.targets.len()).map(|target| target_view(engine, catalogue, target, month, latencies)).collect();
         let services = (0..catalogue.services.len()).map(|service| service_view(engine, catalogue, service, bounds, &targets)).collect();
         let accounts: Vec<_> = (0..catalogue.services.len()).flat_map(|service| engine.account_lines(service)).collect();
         let mut months: Vec<_> = accounts.iter().map(|account| account.month.clone()).collect();
@@ -274,12 +375,12 @@ impl View {
             month: Some((month, bounds.0, bounds.1)),
             months,
             indicators: indicators.collect(),
-            vantages: vantages(engine, catalogue),
+            vantages: vantages(engine, catalogue, &targets),
             services,
             // Of an anchor that another group accounts for, no more is known here than what the gate needs.
             targets: targets.into_iter().enumerate().filter(|(target, _)| engine.is_own(*target)).map(|(_, view)| view).collect(),
             accounts,
-            latencies,
+            latencies: latencies.months.clone(),
             windows: windows(engine, catalogue, bounds),
             ..Self::default()
         }
@@ -351,17 +452,22 @@ fn last(engine: &Engine) -> Time {
     engine.frontier() - Span::from_us(1)
 }
 
-fn vantages(engine: &Engine, catalogue: &Catalogue) -> Vec<VantageView> {
+fn vantages(engine: &Engine, catalogue: &Catalogue, targets: &[TargetView]) -> Vec<VantageView> {
     let newest = |vantage: VantageIx| (0..catalogue.targets.len()).filter_map(|target| engine.newest_stamp(target, vantage)).max();
+    let silent = |id: &VantageId| {
+        let mut seen = targets.iter().flat_map(|target| &target.vantages).filter(|seen| seen.id == *id).peekable();
+        seen.peek().is_some().then(|| seen.all(|seen| seen.stamp_us.is_none()))
+    };
     let view = |(ix, vantage): (VantageIx, &vigie_contract::catalogue::Vantage)| VantageView {
         id: vantage.id.clone(),
         gated: Some(engine.is_gated(ix, last(engine))),
+        silent: silent(&vantage.id),
         newest_us: newest(ix).map(Time::us),
     };
     catalogue.vantages.iter().enumerate().map(view).collect()
 }
 
-fn target_view(engine: &Engine, catalogue: &Catalogue, target: TargetIx, month: Month, latencies: &[LatencyLine]) -> TargetView {
+fn target_view(engine: &Engine, catalogue: &Catalogue, target: TargetIx, month: Month, latencies: &Latencies) -> TargetView {
     let at = last(engine);
     let definition = &catalogue.targets[target];
     let plan = definition.plan.at(at);
@@ -384,7 +490,8 @@ fn target_view(engine: &Engine, catalogue: &Catalogue, target: TargetIx, month: 
         suspect: state != State::Down && vantages.iter().any(|seen| seen.state == State::Down),
         vantages,
         latency_objective_us: plan.latency_objective.map(Span::us),
-        latency: latencies.iter().find(|line| line.target == definition.id && line.month == month).cloned(),
+        latency: latencies.months.iter().find(|line| line.target == definition.id && line.month == month).cloned(),
+        latency_over: latencies.recent.iter().find(|(of, _)| *of == target).map(|(_, over)| *over).unwrap_or_default(),
     }
 }
 
@@ -404,11 +511,13 @@ fn service_view(engine: &Engine, catalogue: &Catalogue, service: ServiceIx, mont
     let terms = catalogue.indicators[definition.indicator].terms.at(month.0);
     let budget = f64::from(terms.budget_ppm) / 1e6;
     let excluded = engine.excluded(service, at);
-    let burn = BURN_SPANS.map(|span| {
-        let down = engine.published_within(service, engine.frontier() - span, engine.frontier()).without(&excluded).length();
-        if budget > 0.0 { down.us() as f64 / span.us() as f64 / budget } else { 0.0 }
-    });
-    let lengths = engine.with_view(service, |view| view.lengths_between(month.0, engine.frontier())).unwrap_or_default();
+    let frontier = engine.frontier();
+    let rate = |down: Span, span: Span| if budget > 0.0 { down.us() as f64 / span.us() as f64 / budget } else { 0.0 };
+    let burn = BURN_SPANS.map(|span| rate(engine.published_within(service, frontier - span, frontier).without(&excluded).length(), span));
+    let observed_since = month.0.min(frontier - BURN_SPANS[6]);
+    let observed = engine.with_view(service, |view| view.observed_down(observed_since, frontier)).unwrap_or_default().without(&excluded);
+    let burn_observed = BURN_SPANS.map(|span| rate(observed.cut(frontier - span, frontier).length(), span));
+    let lengths = engine.with_view(service, |view| view.lengths_between(month.0, frontier)).unwrap_or_default();
     ServiceView {
         id: definition.id.clone(),
         indicator: catalogue.indicators[definition.indicator].id.clone(),
@@ -416,12 +525,36 @@ fn service_view(engine: &Engine, catalogue: &Catalogue, service: ServiceIx, mont
         targets: reached().map(|(target, _)| target.id.clone()).collect(),
         state,
         since_us: since.map(Time::us),
+        why: why(engine, catalogue, service, &reached().map(|(_, view)| view).collect::<Vec<_>>()),
+        excluded_by: if excluded.contains(at) { engine.excluded_by(service, at) } else { Vec::new() },
         coverage: if pairs == 0 { 0.0 } else { known as f64 / pairs as f64 },
         margin: reached().map(margin).min().unwrap_or(-1),
         window: open.map(|onset| crate::core::version::window_id(&definition.id, onset)),
         burn,
+        burn_observed,
+        observed_down: observed.cut(month.0, frontier).length(),
         down_parts: (lengths.observed_down, lengths.inferred_down),
         candidates: engine.candidate_lines(service),
+    }
+}
+
+/// Why a service that reaches these targets is not up at the frontier; `None` if it is.
+fn why(engine: &Engine, catalogue: &Catalogue, service: ServiceIx, targets: &[&TargetView]) -> Option<Why> {
+    let verdict = engine.with_view(service, |view| view.verdicts.at(last(engine))).unwrap_or_default();
+    if !verdict.measured {
+        return Some(Why::NotMeasured);
+    }
+    let gated = |id: &VantageId| {
+        let ix = catalogue.vantages.iter().position(|vantage| vantage.id == *id);
+        ix.is_some_and(|ix| engine.is_gated(ix, last(engine)))
+    };
+    let blind = targets.iter().filter(|target| target.state == State::Unknown).flat_map(|target| &target.vantages);
+    let mut silent = blind.filter(|seen| seen.state == State::Unknown);
+    match (verdict.counted, verdict.observed) {
+        (State::Up, _) => None,
+        (State::Down, State::Down) => Some(Why::Seen),
+        (State::Down, _) => Some(Why::NotSeenAgain),
+        (State::Unknown, _) => Some(if silent.any(|seen| gated(&seen.id)) { Why::Gated } else { Why::Silent }),
     }
 }
 
@@ -447,10 +580,14 @@ mod tests {
             targets: Vec::new(),
             state: State::Up,
             since_us: None,
+            why: None,
+            excluded_by: Vec::new(),
             coverage: 1.0,
             margin: 0,
             window: None,
             burn: [0.0; 7],
+            burn_observed: [0.0; 7],
+            observed_down: Span::ZERO,
             down_parts: (Span::ZERO, Span::ZERO),
             candidates: Vec::new(),
         };

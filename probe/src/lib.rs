@@ -39,6 +39,7 @@ mod vitals;
 pub use ceiling::{Exceeded, exceeded};
 pub use check::{CheckError, validate};
 pub use limits::RETRY_AFTER;
+pub use metric::ALL as METRICS;
 pub use net::Source;
 pub use probe::{AdoptError, Probe, ProbeView, Reflect, Settings, StartError};
 pub use secret::{Secret, SecretError, SecretSource};

@@ -24,8 +24,8 @@ const PROBE: &[&str] = &["probe"];
 macro_rules! metrics {
     ($($ident:ident = $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
         $(const $ident: Metric = Metric { name: $name, help: $help, kind: Type::$kind, labels: $labels };)*
-        #[cfg(test)]
-        const ALL: &[Metric] = &[$($ident),*];
+        /// All of them.
+        pub const ALL: &[Metric] = &[$($ident),*];
     };
 }
 
@@ -86,6 +86,7 @@ metrics! {
     SPOOLED = Gauge "vigie_probe_samples_spooled" PROBE, "Samples that wait for the log.";
     DROPPED = Counter "vigie_probe_samples_dropped_total" PROBE, "Samples lost because spool and memory were full.";
     SPOOL_BYTES = Gauge "vigie_probe_spool_bytes" PROBE, "Size of the spool on disk.";
+    SPOOL_LIMIT = Gauge "vigie_probe_spool_limit_bytes" PROBE, "What the spool may take on disk: beyond it the oldest samples are dropped.";
     SPOOL_FAILURES = Counter "vigie_probe_spool_failures_total" PROBE, "Writes to the spool that failed; their samples are delivered from memory.";
     DELIVERY_FAILURES = Counter "vigie_probe_delivery_failures_total" PROBE, "Batches that the log did not acknowledge; they are tried again.";
     IN_FLIGHT = Gauge "vigie_probe_in_flight" PROBE, "Slots that are being measured.";
@@ -136,6 +137,7 @@ pub(crate) fn expose(figures: &Figures, vantage: &str, at: Instant) -> String {
     out.put(&SPOOLED, &one, figures.spooled as f64);
     out.put(&DROPPED, &one, figures.dropped as f64);
     out.put(&SPOOL_BYTES, &one, figures.spool_bytes as f64);
+    out.put(&SPOOL_LIMIT, &one, figures.spool_limit_bytes as f64);
     out.put(&SPOOL_FAILURES, &one, figures.spool_failures as f64);
     out.put(&DELIVERY_FAILURES, &one, figures.delivery_failures as f64);
     out.put(&IN_FLIGHT, &one, figures.in_flight as f64);

@@ -106,6 +106,7 @@ impl Probe {
         let stats = Stats::default();
         let clock = Arc::new(Clock::new());
         let delivery = Delivery::new(Spool::open(&settings.spool, settings.vantage.as_str(), settings.spool_bytes)?, stats.clone());
+        stats.lock().spool_limit_bytes = settings.spool_bytes;
         let run = random::run_id()?;
         let canary = canary::start()?;
         let (made, unspooled) = sync_channel(MOST_UNSPOOLED);

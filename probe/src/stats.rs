@@ -108,6 +108,7 @@ pub(crate) struct Figures {
     /// Samples that found the way to the spool full: the disk hangs.
     pub(crate) unspoolable: u64,
     pub(crate) spool_bytes: u64,
+    pub(crate) spool_limit_bytes: u64,
     pub(crate) spool_failures: u64,
     pub(crate) delivery_failures: u64,
     pub(crate) last_delivery_failed: bool,

@@ -371,7 +371,7 @@ fn a_member_answers_for_all_groups_that_it_folds(member: &Program) {
     let lines = metrics.lines().filter(|line| !line.starts_with('#'));
     let mut series: Vec<&str> = lines.filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
     for service in ["a/r1", "web/r1"] {
-        let wanted = format!("vigie_service_state{{service=\"{service}\",indicator=\"I\"}}");
+        let wanted = format!("vigie_service_state{{service=\"{service}\",indicator=\"I\",scope=\"r1\"}}");
         assert!(series.contains(&wanted.as_str()), "{wanted} in {metrics}");
     }
     let count = series.len();

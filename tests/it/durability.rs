@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use serde_json::Value;
-use vigie_counterparts::object_store::{ACCESS_KEY, Identity, ObjectStore, SECRET_KEY};
+use vigie_counterparts::identity::Identity;
+use vigie_counterparts::object_store::{ACCESS_KEY, ObjectStore, SECRET_KEY};
 use vigie_tests::program::vigie;
 
 const DAY_US: i64 = 86_400_000_000;

@@ -28,3 +28,5 @@ mod seed;
 mod sla;
 mod stale;
 mod stop;
+mod view;
+mod watched;

@@ -125,10 +125,10 @@ impl MonthView<'_> {
     }
 }
 
-/// What does not count for `service` under `terms`: the union of its exclusions, each given by its revisions in order.
+/// What does not count for `service` if these kinds are allowed: the union of its exclusions, each given by its revisions in order.
 #[must_use]
-pub fn excluded<'a>(service: &Service, terms: &Terms, exclusions: impl Iterator<Item = Vec<&'a Revision>>) -> Intervals {
-    Intervals::union_of(exclusions.flat_map(|revisions| part(&service.id, &terms.exclusions, &revisions).iter().collect::<Vec<_>>()))
+pub fn excluded<'a>(service: &Service, allowed: &[ExclusionKind], exclusions: impl Iterator<Item = Vec<&'a Revision>>) -> Intervals {
+    Intervals::union_of(exclusions.flat_map(|revisions| part(&service.id, allowed, &revisions).iter().collect::<Vec<_>>()))
 }
 
 fn part(service: &ServiceId, allowed: &[ExclusionKind], revisions: &[&Revision]) -> Intervals {

@@ -86,11 +86,20 @@ impl Engine {
     /// What does not count for a service in the month of `time`.
     #[must_use]
     pub fn excluded(&self, service: ServiceIx, time: Time) -> Intervals {
+        self.excluded_as(service, self.allowed_exclusions(service, time))
+    }
+
+    /// The kinds of the exclusions that count for a service at `time`.
+    #[must_use]
+    pub fn excluded_by(&self, service: ServiceIx, time: Time) -> Vec<ExclusionKind> {
+        let kinds = self.allowed_exclusions(service, time).iter().copied();
+        kinds.filter(|kind| self.excluded_as(service, &[*kind]).contains(time)).collect()
+    }
+
+    fn excluded_as(&self, service: ServiceIx, kinds: &[ExclusionKind]) -> Intervals {
         let Some(catalogue) = &self.catalogue else { return Intervals::default() };
-        let definition = &catalogue.services[service];
-        let month = catalogue.calendar.start_of(catalogue.calendar.month_of(time));
-        let terms = catalogue.indicators[definition.indicator].terms.at(month);
-        account::excluded(definition, terms, self.exclusions.values().map(|revisions| revisions.values().collect()))
+        let revisions = self.exclusions.values().map(|revisions| revisions.values().collect());
+        account::excluded(&catalogue.services[service], kinds, revisions)
     }
 
     /// The accounts of a service, by month (6).
@@ -106,7 +115,7 @@ impl Engine {
             let bounds = (catalogue.calendar.start_of(month), catalogue.calendar.end_of(month));
             let terms = catalogue.indicators[definition.indicator].terms.at(bounds.0);
             let revisions = self.exclusions.values().map(|revisions| revisions.values().collect::<Vec<&Revision>>());
-            let excluded = account::excluded(definition, terms, revisions);
+            let excluded = account::excluded(definition, &terms.exclusions, revisions);
             let meets = |start: Time, end: Time| start < bounds.1.min(measured.1) && end > bounds.0.max(measured.0);
             let mut meeting = published.values().filter(|window| meets(window.onset, window.end.unwrap_or(frontier)));
             let is_final = is_settled(bounds.1, catalogue.late_horizon, frontier)

@@ -424,6 +424,14 @@ impl View<'_> {
         lengths
     }
 
+    /// The instants within `[from, to)` at which `R⁺` is DOWN.
+    #[must_use]
+    pub fn observed_down(&self, from: Time, to: Time) -> Intervals {
+        let is_down = |verdict: &Verdict| verdict.measured && verdict.observed == State::Down;
+        let pieces = self.verdicts.pieces(from, to).filter(|(_, _, verdict)| is_down(verdict));
+        Intervals::union_of(pieces.map(|(start, end, _)| (start, end)))
+    }
+
     /// Length of the counted claims where `R` is UP outside `O`.
     fn contested(&self, from: Time, to: Time) -> Span {
         let counted = self.effective_claims().map(|claim| self.counted(claim)).map(|counted| (counted.start, counted.end));

@@ -21,6 +21,7 @@ mod place;
 mod probe;
 #[cfg(feature = "kafka")]
 mod publish;
+mod reference;
 mod replay;
 mod run;
 #[cfg(feature = "kafka")]
@@ -79,6 +80,8 @@ enum Command {
     Completions(manual::Completions),
     /// Print the manual page
     Man,
+    /// Print the reference of all metrics, as Markdown
+    Metrics,
 }
 
 fn main() -> ExitCode {
@@ -106,6 +109,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => store::restore(&args),
         Command::Completions(args) => manual::completions(&args, Cli::command()),
         Command::Man => manual::man(Cli::command()),
+        Command::Metrics => reference::print(),
         Command::Letters(args) => letters::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),

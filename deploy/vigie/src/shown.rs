@@ -31,6 +31,9 @@ const OWNED: Metric = Metric {
     labels: &["group"],
 };
 
+/// What a member of a deployment exports besides.
+pub(crate) const METRICS: &[Metric] = &[TROUBLE, OWNED];
+
 /// The metrics of clients of Kafka.
 pub(crate) fn kafka_metrics(clients: &[(&str, Option<(Trouble, String)>)]) -> String {
     let mut out = Exposition::default();

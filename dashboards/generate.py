@@ -45,6 +45,12 @@ DOWN = "#D55E00"  # vermilion
 WARNING = "#E69F00"  # orange
 EXCLUDED = "#56B4E9"  # sky
 CLAIMED = "#CC79A7"  # purple
+LIMIT = "#666666"
+
+RESULT_COLOURS = {"ok": UP, "void": UNKNOWN, "fail": DOWN}
+SHARE_COLOURS = {"p50": UP, "p95": WARNING, "p99": DOWN, "objective": LIMIT, "objectif": LIMIT}
+PHASE_COLOURS = {"resolve": CLAIMED, "connect": UP, "tls": EXCLUDED, "processing": WARNING, "transfer": DOWN, "rtt": UP, "request": UP}
+STATUS_COLOURS = {"open": DOWN, "restoring": WARNING, "closed": UP, "retracted": CLAIMED}
 
 STATE_WORDS = {
     0: (UP, Text("▲ up", "▲ disponible")),
@@ -186,7 +192,7 @@ CLICKHOUSE = {"type": "grafana-clickhouse-datasource", "uid": "${clickhouse}"}
 # What a service is, in the words of the variables at the head of a dashboard.
 CHOSEN = 'scope=~"$scope", indicator=~"$indicator", service=~"$service"'
 CHOSEN_SQL = "service IN (${service:sqlstring})"
-EXCLUDES_CHOSEN_SQL = "hasAny(services, [${service:sqlstring}])"
+EXCLUDES_CHOSEN_SQL = "hasAny(x.services, [${service:sqlstring}])"
 
 
 def trusted(metric, by="service", chosen=CHOSEN):
@@ -232,6 +238,9 @@ WINDOW_COLUMNS = """
     (ifNull(end_us, as_of_us) - onset_us) / 1e6 AS length, observed_down_us / 1e6 AS observed, inferred_down_us / 1e6 AS inferred,
     unknown_inside_us / 1e6 AS unknown_inside, contested_us / 1e6 AS contested, arrayStringConcat(claims, ', ') AS claims
 """
+WINDOW_HEADINGS = [
+    "id", "service", "indicator", "kind", "status", "onset", "end", "length", "observed", "inferred", "unknown_inside", "contested", "claims",
+]
 # The days of a month and one more on either side, because months are cut at the region's midnights.
 MONTH_US = (
     "toUnixTimestamp(toDate('${month}-01')) * 1000000 - 86400000000",
@@ -306,6 +315,8 @@ def panel(kind, title, targets, size, unit="short", steps=PLAIN, words=None, abo
         defaults["mappings"] = mapping(words)
     if links:
         defaults["links"] = list(links)
+    if "named" in more:
+        defaults["displayName"] = more.pop("named")
     for name in ("custom", "min", "max", "decimals"):
         if name in more:
             defaults[name] = more.pop(name)
@@ -347,7 +358,18 @@ def bars(title, targets, size, **more):
 LEGEND = {"showLegend": True, "displayMode": "list", "placement": "bottom", "calcs": []}
 
 
-def lines(title, targets, size, log=False, stacked=False, style="line", limit=False, **more):
+def coloured(colours):
+    """Colours of series by the end of their names, lines that are a limit dashed. Others have a colour by their name: legend and tooltip tell."""
+    overrides = []
+    for name, colour in colours.items():
+        properties = [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}]
+        if colour == LIMIT:
+            properties.append({"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [10, 10]}})
+        overrides.append({"matcher": {"id": "byRegexp", "options": f"/(^|\\W){name}$/"}, "properties": properties})
+    return overrides
+
+
+def lines(title, targets, size, log=False, stacked=False, style="line", limit=False, colours=None, **more):
     custom = {
         "drawStyle": style,
         "lineWidth": 1 if stacked else 2,
@@ -359,6 +381,7 @@ def lines(title, targets, size, log=False, stacked=False, style="line", limit=Fa
         "scaleDistribution": {"type": "log", "log": 10} if log else {"type": "linear"},
     }
     options = {"legend": LEGEND, "tooltip": {"mode": "multi", "sort": "desc"}}
+    more["overrides"] = coloured(colours or {})
     return panel("timeseries", title, targets, size, options=options, custom=custom, color="palette-classic-by-name", **more)
 
 
@@ -402,10 +425,6 @@ def table(title, targets, size, columns, sort=None, value=None, links=None, **mo
         organize = {"excludeByName": hidden, "includeByName": {}, "indexByName": order, "renameByName": {"Value": value} if value else {}}
         more["transformations"] = [{"id": "organize", "options": organize}]
     return panel("table", title, targets, size, options=options, overrides=overrides, custom={"align": "auto", "inspect": False}, **more)
-
-
-def note(text, size):
-    return Panel(*size, {"type": "text", "title": "", "options": {"mode": "markdown", "content": text}})
 
 
 def row(title):
@@ -509,7 +528,7 @@ EXCLUSIONS_ANNOTATED = annotation(
     f"""
         SELECT fromUnixTimestamp64Micro(start_us, 'UTC') AS time, fromUnixTimestamp64Micro(end_us, 'UTC') AS timeEnd,
         concat(id, ', ', arrayStringConcat(services, ' '), ', ', ifNull(reason, '')) AS text, toString(kind) AS tags
-        FROM exclusions_current
+        FROM exclusions_current AS x
         WHERE state = 'approved' AND {EXCLUDES_CHOSEN_SQL} AND start_us < {TO_US} AND end_us >= {FROM_US}
         ORDER BY start_us DESC LIMIT 500
     """,
@@ -606,10 +625,7 @@ WALL = [
         [prom('max by (scope, state) (vigie_scope_services{scope=~"$scope"})', "{{scope}} {{state}}", instant=True)],
         (8, 7),
         min=0,
-        overrides=[
-            {"matcher": {"id": "byRegexp", "options": f"/ {state}$/"}, "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}]}
-            for state, colour in (("up", UP), ("unknown", UNKNOWN), ("down", DOWN))
-        ],
+        overrides=coloured({"up": UP, "unknown": UNKNOWN, "down": DOWN}),
     ),
     row(Text("Burn", "Consommation du budget")),
     lines(
@@ -647,7 +663,7 @@ WALL = [
             """)
         ],
         (24, 8),
-        ["id", "service", "indicator", "kind", "status", "onset", "end", "length", "observed", "inferred", "unknown_inside", "contested", "claims"],
+        WINDOW_HEADINGS,
     ),
 ]
 
@@ -723,6 +739,7 @@ SERVICE_PANELS = [
         ],
         (24, 7),
         words=RESULT_WORDS,
+        named="${__field.labels.seen}",
         about=Text(
             "What the engine took the samples for; the worst of each interval.",
             "Ce que le moteur a retenu des mesures ; le pire de chaque intervalle.",
@@ -741,6 +758,7 @@ SERVICE_PANELS = [
         (12, 9),
         unit="s",
         stacked=True,
+        colours=PHASE_COLOURS,
         about=Text(
             "Of the last attempts, on average over vantages and targets: failed ones as far as they came.",
             "Des dernières tentatives, en moyenne sur points de vue et cibles ; les échecs jusqu’où ils sont allés.",
@@ -797,7 +815,7 @@ SERVICE_PANELS = [
             """)
         ],
         (16, 8),
-        ["id", "kind", "status", "onset", "end", "length", "observed", "inferred", "unknown_inside", "contested", "claims"],
+        WINDOW_HEADINGS,
     ),
     table(
         Text("Unknown time", "Temps inconnu"),
@@ -889,6 +907,7 @@ MONTH_PANELS = [
         (12, 9),
         unit="percentunit",
         min=0,
+        named="${__field.labels.service}",
         limit=True,
         steps=[(None, UP), (0.75, WARNING), (1, DOWN)],
     ),
@@ -908,6 +927,7 @@ MONTH_PANELS = [
         (12, 9),
         unit="dtdurations",
         min=0,
+        named="${__field.labels.service}",
         about=Text("What separates the availability from its low bound.", "Ce qui sépare la disponibilité de sa borne basse."),
     ),
     table(
@@ -920,7 +940,7 @@ MONTH_PANELS = [
             """)
         ],
         (24, 9),
-        ["id", "service", "indicator", "kind", "status", "onset", "end", "length", "observed", "inferred", "unknown_inside", "contested", "claims"],
+        WINDOW_HEADINGS,
         about=Text(
             "Those of the month and of a day around it. Never add their lengths: exclusions are taken off time, each instant once.",
             "Celles du mois, à un jour près. N’en additionnez pas les durées : les exclusions se déduisent du temps, chaque instant une fois.",
@@ -934,7 +954,7 @@ MONTH_PANELS = [
                 fromUnixTimestamp64Micro(start_us, 'UTC') AS onset, fromUnixTimestamp64Micro(end_us, 'UTC') AS `end`,
                 fromUnixTimestamp64Micro(announced_us, 'UTC') AS announced, fromUnixTimestamp64Micro(appended_us, 'UTC') AS recorded,
                 approved_by, override_by, reason
-                FROM exclusions_current
+                FROM exclusions_current AS x
                 WHERE {EXCLUDES_CHOSEN_SQL} AND start_us < {MONTH_US[1]} AND end_us >= {MONTH_US[0]}
                 ORDER BY start_us DESC LIMIT 1000
             """)
@@ -1041,6 +1061,7 @@ LATENCY_PANELS = [
         unit="s",
         limit=True,
         steps=CONTRACT_LATENCY,
+        colours=SHARE_COLOURS,
         about=Text("Of successful attempts, over all vantages.", "Des tentatives réussies, tous points de vue confondus."),
     ),
     lines(
@@ -1063,6 +1084,7 @@ LATENCY_PANELS = [
         (12, 9),
         unit="s",
         stacked=True,
+        colours=PHASE_COLOURS,
     ),
     lines(
         Text("Percentiles by hour, for ever", "Percentiles par heure, pour toujours"),
@@ -1081,6 +1103,7 @@ LATENCY_PANELS = [
         unit="s",
         limit=True,
         steps=CONTRACT_LATENCY,
+        named="${__field.name} ${__field.labels.seen}",
         about=Text("What stays when the samples are gone, after 90 days.", "Ce qui reste quand les mesures ont disparu, après 90 jours."),
     ),
     table(
@@ -1171,6 +1194,7 @@ SUPERVISION = [
         (8, 8),
         unit="cps",
         stacked=True,
+        colours=RESULT_COLOURS,
         min=0,
     ),
     lines(
@@ -1322,9 +1346,10 @@ SUPERVISION = [
     ),
     lines(
         Text("Versions of windows by status", "Versions de fenêtres par état"),
-        [prom("max by (group, status) (increase(vigie_window_versions_total[1h]))", "{{status}} ({{group}})")],
+        [prom("max by (group, status) (increase(vigie_window_versions_total[1h]))", "{{group}} {{status}}")],
         (12, 7),
         min=0,
+        colours=STATUS_COLOURS,
         about=Text("In an hour. Retracted ones mean that evidence came late.", "En une heure. Les retirées disent que des preuves sont venues tard."),
     ),
     lines(

@@ -7,6 +7,7 @@ mod api;
 mod bucket;
 mod cluster;
 mod conformance;
+mod dashboards;
 mod exposition;
 mod full;
 mod intake;

@@ -121,6 +121,9 @@ fn expose_service(out: &mut Exposition, group: &str, view: &View, service: &Serv
     }
     let contractual = if service.contractual { "true" } else { "false" };
     out.put(&m::SERVICE_INFO, &[labels[0], labels[1], labels[2], contractual, group], 1.0);
+    for target in &service.targets {
+        out.put(&m::SERVICE_TARGET, &[labels[0], target.as_str()], 1.0);
+    }
     out.put(&m::CANDIDATES, &labels, service.candidates.len() as f64);
     if !is_stale {
         expose_service_now(out, view, service, labels);

@@ -43,6 +43,8 @@ metrics! {
         "Always 1; the label is a kind of exclusion that counts at the frontier, maintenance for instance; absent while none does or vigie_stale is 1.";
     SERVICE_INFO = Gauge "vigie_service_info" &["service", "indicator", "scope", "contractual", "group"],
         "Always 1; the labels say whether the contract speaks of this service's figure, true or false, and in whose log its evidence is.";
+    SERVICE_TARGET = Gauge "vigie_service_target_info" &["service", "target"],
+        "Always 1; the service rests upon the target, through other services too.";
     SCOPE_SERVICES = Gauge "vigie_scope_services" &["group", "scope", "state"],
         "Services of a scope (a zone or a region) by state at the frontier: all of them down is a dark zone; absent while vigie_stale is 1.";
     WINDOW_OPEN_SINCE = Gauge "vigie_window_open_since_timestamp_seconds" SERVICE,

@@ -9,6 +9,7 @@ mod bucket;
 mod catalogues;
 mod cluster;
 mod conformance;
+mod dashboards;
 mod durability;
 mod exposition;
 mod full;

@@ -14,13 +14,10 @@
 //! | too slow | the setting `max_execution_time` of a query | 159 `TIMEOUT_EXCEEDED`, 408 |
 //! | memory | [`Options::memory`] | 241 `MEMORY_LIMIT_EXCEEDED`, 500 |
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use crate::service::{Patience, Server, file, free_port, installed};
+use crate::service::{Patience, Server, file, free_port, installed, post};
 
 /// How a server is started.
 #[derive(Default)]
@@ -72,7 +69,7 @@ impl ClickHouse {
         command.args(["--extra-users", &self.options.users]);
         let server = self.server.insert(Server::spawn(&mut command, &self.dir.join("log")));
         let patience = Patience::new();
-        while let Err(why) = ask(self.port, "SELECT 1") {
+        while let Err(why) = ask(self.port, "", "SELECT 1") {
             server.assert_running();
             patience.pause(|| format!("{why}\n{}", server.log()));
         }
@@ -113,7 +110,15 @@ impl ClickHouse {
     /// # Panics
     /// If that is an error, or nothing.
     pub fn query(&self, sql: &str) -> String {
-        ask(self.port, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+        ask(self.port, "", sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// What it answers to a statement of a user in a database, or its error.
+    ///
+    /// # Errors
+    /// If the answer is one.
+    pub fn query_as(&self, user: &str, password: &str, database: &str, sql: &str) -> Result<String, String> {
+        ask(self.port, &format!("&user={user}&password={password}&database={database}"), sql)
     }
 
     fn server(&mut self) -> &mut Server {
@@ -121,20 +126,7 @@ impl ClickHouse {
     }
 }
 
-/// The body of an answer 200; else what went wrong.
-fn ask(port: u16, sql: &str) -> Result<String, String> {
-    let send = || {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(90)))?;
-        // HTTP/1.0, so that the body comes without chunks and ends with the connection; all at once, so that an error is a status.
-        write!(stream, "POST /?wait_end_of_query=1 HTTP/1.0\r\ncontent-length: {}\r\n\r\n{sql}", sql.len())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let answer: String = send().map_err(|error: std::io::Error| error.to_string())?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
-        _ => Err(answer),
-    }
+/// What it answers to a statement, all at once, so that an error is a status.
+fn ask(port: u16, parameters: &str, sql: &str) -> Result<String, String> {
+    post(port, &format!("/?wait_end_of_query=1{parameters}"), "text/plain", sql)
 }

@@ -1,6 +1,8 @@
 //! What the real servers of the tests have in common: a process that must not outlive us, its log, and patience.
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -122,5 +124,23 @@ impl Patience {
     pub(crate) fn pause(&self, why: impl FnOnce() -> String) {
         assert!(self.0.elapsed() < PATIENCE, "waited in vain: {}", why());
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// POST: the body of an answer 200; else what went wrong.
+pub(crate) fn post(port: u16, path: &str, kind: &str, body: &str) -> Result<String, String> {
+    let send = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(90)))?;
+        // HTTP/1.0, so that the body comes without chunks and ends with the connection.
+        write!(stream, "POST {path} HTTP/1.0\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer: String = send().map_err(|error: std::io::Error| error.to_string())?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
+        _ => Err(answer),
     }
 }

@@ -75,6 +75,8 @@ fn values(metric: &Metric, label: &str) -> u64 {
     match label {
         // What evidence shows of one that was taken back is kept for the last 32.
         "service" if metric.name == metric::WINDOW_RETRACTED.name => 32,
+        // As many services as targets: most rest upon one.
+        "target" if *metric == metric::SERVICE_TARGET => 1,
         "service" | "target" | "instance" => 1_000,
         "scope" if metric.name == metric::SCOPE_SERVICES.name => 1_000,
         "vantage" | "probe" => 3,

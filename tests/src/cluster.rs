@@ -17,7 +17,7 @@ use vigie_contract::catalogue::Strictness;
 
 use crate::clickhouse::ClickHouse;
 use crate::kafka::{Kafka, wrong_clock};
-use crate::program::{Program, vigie, wait_for};
+use crate::program::{Program, get, vigie, wait_for};
 use crate::proof;
 use crate::region::{Web, write_catalogue};
 
@@ -372,6 +372,25 @@ impl Cluster {
             .collect();
         current.sort();
         assert_eq!(current, replayed);
+    }
+}
+
+/// A test that fails says what every program was showing: the directory and the programs are gone right after.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for program in self.aggregators.iter().flatten().chain(&self.probe) {
+            let paths = ["/readyz", "/api/v1/services", "/api/v1/windows?status=open", "/metrics"];
+            for (path, (status, body)) in paths.iter().filter_map(|path| Some((path, get(program.address, path).ok()?))) {
+                let lines = body.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket"));
+                eprintln!("{path}: {status}: {}", lines.collect::<Vec<_>>().join("\n"));
+            }
+            let log = program.log();
+            let skipped = log.lines().count().saturating_sub(60);
+            eprintln!("{}", log.lines().skip(skipped).collect::<Vec<_>>().join("\n"));
+        }
     }
 }
 

@@ -25,3 +25,5 @@ pub(crate) const MOST_STEPS: usize = 12;
 pub(crate) const MOST_REDIRECTS: usize = 10;
 /// … this many where a catalogue does not say.
 pub(crate) const USUAL_REDIRECTS: usize = 5;
+/// So many outward anchors of a target are tried at once.
+pub(crate) const MOST_ANCHORS: usize = 16;

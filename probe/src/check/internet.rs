@@ -51,11 +51,10 @@ use vigie_contract::Reason;
 use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Trace};
 use crate::clock::{now, span};
 use crate::exchange::{Server, tell_apart};
+use crate::limits::MOST_ANCHORS;
 use crate::net::{Host, Net};
 
 const LEAST_ANCHORS: usize = 3;
-/// Each is a connection at the same time.
-const MOST_ANCHORS: usize = 16;
 const USUAL_QUORUM: usize = 2;
 /// So long the other anchors are waited for when the quorum is reached.
 const GRACE: Duration = Duration::from_millis(250);

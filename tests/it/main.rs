@@ -6,12 +6,14 @@
 mod api;
 mod bucket;
 mod cluster;
+mod compose;
 mod conformance;
 mod exposition;
 mod full;
 mod intake;
 mod kafka;
 mod killed;
+mod manager;
 mod mistakes;
 mod page;
 mod persistence;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use vigie_tests::cluster::Cluster;
 use vigie_tests::kafka::Kafka;
-use vigie_tests::program::{Program, binary, wait_for};
+use vigie_tests::program::{Program, TOKEN, binary, wait_for};
 use vigie_tests::region::{Web, write_catalogue};
 
 /// The watchdog of these tests: a sign of life is due three times in it.
@@ -203,5 +203,66 @@ fn systemd_takes_the_units_as_they_are_and_finds_little_that_they_could_do_witho
         let measures = ["vigie-probe", "vigie-run"].iter().any(|name| unit.file_name().unwrap().to_str().unwrap().starts_with(name));
         let threshold = format!("--threshold={}", if measures { 16 } else { 12 });
         analyze(&["security", "--offline=true", "--no-pager", &threshold], &unit);
+    }
+}
+
+/// The words that a unit starts vigie with, as systemd would make them: its state and its credentials are in `dir`, and the machine's
+/// `/etc/vigie` is `dir/etc`.
+fn words(dir: &Path, name: &str, aggregator: &str) -> Vec<String> {
+    let text = fs::read_to_string(units().join(name)).unwrap().replace("\\\n", "");
+    let own = dir.join(name);
+    let (credentials, state) = (own.join("credentials"), own.join("state"));
+    fs::create_dir_all(&credentials).unwrap();
+    let here = |text: &str| {
+        let text = text.replace("/etc/vigie", &dir.join("etc").display().to_string()).replace("%i", "v");
+        let text = text.replace("%d", &credentials.display().to_string()).replace("%S", &state.display().to_string());
+        text.replace("${AGGREGATOR}", aggregator)
+    };
+    let of = |key: &'static str| text.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix('='));
+    for directory in of("StateDirectory") {
+        fs::create_dir_all(state.join(here(directory))).unwrap();
+    }
+    for (id, path) in of("LoadCredential").map(|credential| credential.split_once(':').unwrap()) {
+        fs::copy(here(path), credentials.join(id)).unwrap_or_else(|error| panic!("{name}: {path}: {error}"));
+    }
+    let line = here(of("ExecStart").next().unwrap());
+    let line = line.strip_prefix("/usr/bin/vigie ").unwrap().strip_suffix("--listen ${LISTEN}").unwrap();
+    assert!(!line.contains(['%', '$']), "{name}: {line}");
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_unit_starts_vigie_with_words_that_it_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start(&dir.path().join("kafka"), 1);
+    let cluster = Cluster::prepare(dir, kafka, &["main"]);
+    let dir = cluster.dir.path();
+    fs::create_dir_all(dir.join("etc/v")).unwrap();
+    fs::copy(dir.join("c.toml"), dir.join("etc/region.toml")).unwrap();
+    for settings in ["kafka.toml", "clickhouse.toml"] {
+        fs::copy(dir.join(settings), dir.join("etc/v").join(settings)).unwrap();
+    }
+    // A bucket that nobody answers for keeps no member from deriving; what else is here, these settings do not name.
+    let bucket = "endpoint = \"http://127.0.0.1:1\"\nbucket = \"b\"\nprefix = \"v\"\nregion = \"r\"\naccess_key_file = \"s3-access-key\"\nsecret_key_file = \"s3-secret-key\"\n";
+    let texts = [("v/bucket.toml", bucket), ("tokens", &format!("v {TOKEN}\n")), ("v.token", TOKEN)];
+    let unnamed = ["v/kafka-ca.pem", "v/kafka.password", "v/clickhouse.password", "v/s3-access-key", "v/s3-secret-key"];
+    for (name, text) in texts.into_iter().chain(unnamed.map(|name| (name, "unnamed"))) {
+        fs::write(dir.join("etc").join(name), text).unwrap();
+    }
+    let start = |name: &str, aggregator: &str| {
+        let words = words(dir, name, aggregator);
+        let program = Program::start(dir, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        wait_for(&format!("{name} to be ready"), || (program.get("/readyz").0 == 200).then_some(()));
+        program
+    };
+    let aggregator = start("vigie-aggregate.service", "");
+    let running = [
+        start("vigie-probe@.service", &format!("http://{}", aggregator.address)),
+        start("vigie-run.service", ""),
+        start("vigie-member@.service", ""),
+        start("vigie-probe-kafka@.service", ""),
+    ];
+    for program in running {
+        assert!(program.stop().success());
     }
 }

@@ -167,11 +167,12 @@ fn every_vigie_of_the_composition_starts_with_its_words_and_supervises() {
         waiting = later;
     }
     for (name, service, program) in &running {
-        let [_, words @ ..] = list(&service["healthcheck"]["test"])[..].to_vec().leak() else { panic!("{name}") };
+        let words = list(&service["healthcheck"]["test"]);
+        assert_eq!(words[0], "CMD", "{name}");
         let port = format!("/{}", program.address.port());
         wait_for(&format!("the health of {name}"), || {
-            let mut command = Command::new(words[0]);
-            command.args(words[1..].iter().map(|word| word.replace("/8420", &port)));
+            let mut command = Command::new(words[1]);
+            command.args(words[2..].iter().map(|word| word.replace("/8420", &port)));
             command.output().unwrap().status.success().then_some(())
         });
     }

@@ -185,6 +185,11 @@ impl Probe {
         }
     }
 
+    /// Whether the schedule runs. Ends when it answers, at once unless it hangs: for a watchdog.
+    pub async fn is_alive(&self) -> bool {
+        self.ask(Command::Answer).await.is_ok()
+    }
+
     /// Compares the clocks before the first sample: one that is made with a clock an hour slow looks like evidence of an hour ago. A log
     /// that does not answer at once is no reason not to measure: then the first acknowledgement tells.
     async fn greet(&self) {

@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Prepare(Arc<Catalogue>, oneshot::Sender<Result<(), Vec<Unmeasurable>>>),
     /// Measure by this catalogue from now on; whether it can be, is answered.
     Adopt(Arc<Catalogue>, oneshot::Sender<Result<usize, Vec<Unmeasurable>>>),
+    /// Say that the schedule runs.
+    Answer(oneshot::Sender<()>),
     /// Begin nothing any more; what is in flight becomes `void`.
     Stop(oneshot::Sender<()>),
 }
@@ -187,6 +189,9 @@ impl Station {
                         watched.len()
                     });
                     let _ = answer.send(said);
+                }
+                Some(Command::Answer(answer)) => {
+                    let _ = answer.send(());
                 }
                 Some(Command::Stop(answer)) => {
                     self.stopping.set(true);

@@ -26,6 +26,7 @@ use vigie_contract::record::{CatalogueRecord, Record, encode};
 use vigie_contract::{Catalogue, Span, Time, VantageId};
 
 use crate::catalogue_watch::{Read, Watch};
+use crate::manager::{self, Pulse, Standing};
 use crate::shell::{self, Failure, Serving};
 
 /// The one group of an embedded region.
@@ -105,6 +106,7 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
             ended = aggregator.ended() => ended,
             served = shell::serve(listener, api.router(), stop) => served,
             failed = leading => failed,
+            never = manager::inform(async || aggregator.is_alive().await, || aggregator.standing()) => match never {},
         };
         end_fold.send_replace(true);
         ended?;
@@ -162,6 +164,7 @@ pub(crate) struct Aggregator {
     store: Arc<SqliteStore>,
     override_by: Option<String>,
     ended: watch::Receiver<bool>,
+    pulse: Pulse,
     result: std::sync::Mutex<Option<JoinHandle<Result<(), Failure>>>>,
     _dir: DataDir,
 }
@@ -180,13 +183,14 @@ impl Aggregator {
             region.archived_by(Arc::new(Archivist::new(Archive::new(&Shelf::open(archive)?, GROUP, log.log_epoch()))));
         }
         let folding = fold(Arc::clone(&region), Arc::clone(&log), Arc::clone(&store), stop);
+        let (pulse, beat) = manager::pulse();
         let result = tokio::spawn(async move {
-            let result = folding.await;
+            let result = beat.beside(folding).await;
             has_ended.send_replace(true);
             result
         });
         let (override_by, result) = (args.override_by.clone(), std::sync::Mutex::new(Some(result)));
-        Ok(Self { region, log, store, override_by, ended, result, _dir: dir })
+        Ok(Self { region, log, store, override_by, ended, pulse, result, _dir: dir })
     }
 
     /// Never ends if the fold does first: [`Aggregator::ended`] tells of that.
@@ -239,6 +243,17 @@ impl Aggregator {
 
     pub(crate) fn api(&self, tokens: Tokens, notice: Option<String>, stop: watch::Receiver<bool>) -> Api<SqliteLog> {
         Api::new(Arc::clone(&self.region), Arc::clone(&self.log), tokens, notice, stop)
+    }
+
+    /// Ends when the fold answers, at once unless it hangs.
+    pub(crate) async fn is_alive(&self) -> bool {
+        self.pulse.felt().await;
+        true
+    }
+
+    /// Started when all that it shows can be trusted for the first time.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing::of(self.region.view().staleness(wall_now()).map(|stale| stale.cause.as_str()))
     }
 
     /// Waits until the fold has ended, and says why if it was not told to.

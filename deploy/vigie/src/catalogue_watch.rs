@@ -10,7 +10,7 @@ use vigie_contract::Catalogue;
 use vigie_contract::catalogue::Strictness;
 
 use crate::shell::Failure;
-use crate::{catalogue_file, check};
+use crate::{catalogue_file, check, manager};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -27,12 +27,14 @@ pub(crate) struct Watch {
     path: PathBuf,
     hangup: Signal,
     seen: Option<Vec<u8>>,
+    /// The service manager waits until what was asked for by a SIGHUP is done.
+    is_reloading: bool,
 }
 
 impl Watch {
     /// Reads the file for the first time: it must be sound.
     pub(crate) fn start(path: &Path) -> Result<(Self, Read), Failure> {
-        let mut watch = Self { path: path.to_owned(), hangup: signal(SignalKind::hangup())?, seen: None };
+        let mut watch = Self { path: path.to_owned(), hangup: signal(SignalKind::hangup())?, seen: None, is_reloading: false };
         let read = watch.read(std::fs::read(path))?.ok_or_else(|| Failure::new(format!("{} cannot be used", path.display())))?;
         Ok((watch, read))
     }
@@ -40,10 +42,18 @@ impl Watch {
     /// Waits for another sound catalogue. One with mistakes changes nothing: they are written to standard error, and `refused` is called.
     pub(crate) async fn changed(&mut self, refused: impl Fn()) -> Read {
         loop {
+            // Whoever asks for the next has taken the last, or left it.
+            if std::mem::take(&mut self.is_reloading) {
+                manager::tell(manager::READY);
+            }
             let hung_up = tokio::select! {
                 _ = self.hangup.recv() => true,
                 () = tokio::time::sleep(LOOK) => false,
             };
+            if hung_up {
+                self.is_reloading = true;
+                manager::tell(manager::RELOADING);
+            }
             let bytes = std::fs::read(&self.path);
             if !hung_up && bytes.as_ref().ok() == self.seen.as_ref() {
                 continue;

@@ -23,9 +23,10 @@ use vigie_aggregator::{kafka::Outbox, live, live::Region};
 use vigie_kafka::{Finding, Membership, Ownership, Producer, Settings, verify};
 
 use crate::aggregate::RegionArgs;
+use crate::manager;
 use crate::place::{GroupLog, Log, Opened};
 use crate::shell::{self, Failure, Serving};
-use crate::shown::Shown;
+use crate::shown::{STANDBY, STARTING, Shown};
 
 /// What to do when neither log nor snapshot has the beginning.
 const MEND: &str = "give --archive the place where the log is archived";
@@ -134,6 +135,7 @@ pub(crate) async fn run(args: &Args, (kafka, store): (&Path, &Path), serving: &S
     tokio::select! {
         served = shell::serve(listener, shown.router(), stop.clone()) => served?,
         ended = &mut folding => return ended,
+        never = manager::inform(async || shown.is_alive().await, || shown.standing()) => match never {},
     }
     // What was read is still folded, and kept in a snapshot.
     folding.await
@@ -197,7 +199,8 @@ impl Cluster {
             let ownership = owned.borrow_and_update().clone();
             let words = match &ownership {
                 Ownership::Joining => "the consumer group has not answered yet",
-                _ => "standby: other members of the deployment fold all groups",
+                Ownership::Owns(ours) if !ours.is_empty() => STARTING,
+                _ => STANDBY,
             };
             let ours = match ownership {
                 Ownership::Fenced(why) => {
@@ -249,7 +252,8 @@ impl Cluster {
         let new = || engine(&self.settings, &group);
         let region = Region::new(group.clone(), new());
         let api = Api::new(Arc::clone(&region), Arc::clone(&log), Tokens::default(), self.notice.clone(), self.stop.clone());
-        let shown_as = self.shown.show(Arc::clone(&region), api.router(), log.health().clone());
+        let (pulse, beat) = manager::pulse();
+        let shown_as = self.shown.show(Arc::clone(&region), api.router(), log.health().clone(), pulse);
         let store = Production { store: &self.store, snapshots: &self.snapshots };
         let folding = async {
             let (engine, start) = loop {
@@ -273,12 +277,15 @@ impl Cluster {
             archivist.follow(&log).await;
             Ok(())
         };
-        let ended = tokio::select! {
-            ended = folding => ended,
-            failed = archiving => failed,
-            // Not begun yet, perhaps; a fold that runs ends by itself.
-            () = async { shell::stopped(ends.clone()).await; tokio::time::sleep(shell::FAREWELL).await } => Ok(()),
+        let working = async {
+            tokio::select! {
+                ended = folding => ended,
+                failed = archiving => failed,
+                // Not begun yet, perhaps; a fold that runs ends by itself.
+                () = async { shell::stopped(ends.clone()).await; tokio::time::sleep(shell::FAREWELL).await } => Ok(()),
+            }
         };
+        let ended = beat.beside(working).await;
         self.shown.hide(&group, shown_as);
         ended
     }

@@ -16,6 +16,7 @@ mod exclude;
 mod explain;
 mod fact;
 mod letters;
+mod manager;
 mod manual;
 mod place;
 mod probe;

@@ -16,6 +16,7 @@ use vigie_contract::{Catalogue, VantageId};
 use vigie_probe::{AdoptError, HttpSink, Prefix, Probe, ProbeView, Reflect, SecretSource, Settings, Sink, Source};
 
 use crate::catalogue_watch::Watch;
+use crate::manager::{self, Standing};
 use crate::shell::{self, Ending, Failure};
 
 /// Measure from one vantage and send the samples to an aggregator
@@ -94,9 +95,13 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
                 }
             }
         };
+        let view = probe.view();
+        // It measures. Whether the log takes what it measures is not its start's business: until then, samples wait in the spool.
+        let standing = || Standing { has_started: true, ..Standing::of(unready(&view, &way).as_deref()) };
         tokio::select! {
-            served = shell::serve(listener, router(probe.view(), way.clone()), stop) => served?,
+            served = shell::serve(listener, router(view.clone(), way.clone()), stop) => served?,
             () = following => {}
+            never = manager::inform(async || probe.is_alive().await, standing) => match never {},
         }
         probe.stop().await;
         Ok(())
@@ -231,6 +236,13 @@ fn source(addresses: &[IpAddr]) -> Result<Source, Failure> {
     Ok(source)
 }
 
+/// Why it does not do all that it is for.
+fn unready(view: &ProbeView, way: &Way) -> Option<String> {
+    let why = view.readiness().err()?;
+    let trouble = way.trouble().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+    Some(why + &trouble)
+}
+
 fn router(view: ProbeView, way: Way) -> Router {
     let way_of_metrics = way.clone();
     let ready = view.clone();
@@ -239,12 +251,9 @@ fn router(view: ProbeView, way: Way) -> Router {
         .route(
             "/readyz",
             get(move || async move {
-                match ready.readiness() {
-                    Ok(()) => "ready\n".into_response(),
-                    Err(why) => {
-                        let trouble = way.trouble().map(|trouble| format!(": {trouble}")).unwrap_or_default();
-                        (StatusCode::SERVICE_UNAVAILABLE, format!("{why}{trouble}\n")).into_response()
-                    }
+                match unready(&ready, &way) {
+                    None => "ready\n".into_response(),
+                    Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
                 }
             }),
         )

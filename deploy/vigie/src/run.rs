@@ -16,6 +16,7 @@ use vigie_probe::{Acknowledged, Probe, Sink, SinkError};
 
 use crate::aggregate::{Aggregator, RegionArgs, follow, read_tokens, warn_of_strangers};
 use crate::catalogue_watch::{Read, Watch};
+use crate::manager;
 use crate::probe::{self, Measuring};
 use crate::shell::{self, Failure, Serving};
 
@@ -70,10 +71,12 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
             let also = async |read: Read| probe::adopt(&probe, read.catalogue).await;
             follow(&aggregator, watch, prepare, also, || probe.note_refused_reload()).await
         };
+        let is_alive = async || probe.is_alive().await && aggregator.is_alive().await;
         let ended = tokio::select! {
             ended = aggregator.ended() => ended,
             served = shell::serve(listener, api.router(), stop) => served,
             failed = leading => failed,
+            never = manager::inform(is_alive, || aggregator.standing()) => match never {},
         };
         probe.stop().await;
         end_fold.send_replace(true);

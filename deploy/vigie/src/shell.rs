@@ -21,6 +21,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::manager;
+
 /// Where a program answers unless it is told otherwise.
 pub(crate) const USUAL_ADDRESS: &str = "127.0.0.1:8420";
 /// So many connections are served at a time, half of the descriptors that a process usually has; others wait.
@@ -121,6 +123,7 @@ pub(crate) fn stop_signal(stop_on_eof: bool) -> Result<watch::Receiver<bool>, Fa
             }
         };
         signalled().await;
+        manager::tell(manager::STOPPING);
         stop.send_replace(true);
         // Whoever asks twice does not want to wait: what is durable is so already.
         signalled().await;

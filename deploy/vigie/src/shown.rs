@@ -18,12 +18,18 @@ use vigie_aggregator::live::Region;
 use vigie_contract::metric::{Exposition, Kind, Metric};
 use vigie_kafka::{Health, Settings, Trouble};
 
+use crate::manager::{Pulse, Standing};
+
 const TROUBLE: Metric = Metric {
     name: "vigie_kafka_trouble",
     help: "1 while this client of Kafka does not work for this reason; what Kafka says is in the log and on /readyz.",
     kind: Kind::Gauge,
     labels: &["client", "trouble"],
 };
+/// What a member says that has groups, and shows none of them yet.
+pub(crate) const STARTING: &str = "starting";
+/// What a member says that has none.
+pub(crate) const STANDBY: &str = "standby: other members of the deployment fold all groups";
 const OWNED: Metric = Metric {
     name: "vigie_group_owned",
     help: "1 if this process folds the log of the group, 0 if another member of its deployment does, or nobody yet.",
@@ -58,6 +64,7 @@ struct Fold {
     number: u64,
     region: Arc<Region>,
     router: Router,
+    pulse: Pulse,
 }
 
 impl Fold {
@@ -78,7 +85,7 @@ struct ShownState {
 impl Shown {
     pub(crate) fn new(settings: &Settings, producer: Health) -> Self {
         let state = ShownState { healths: BTreeMap::from([("producer".to_owned(), producer)]), ..ShownState::default() };
-        Self { groups: settings.groups.clone(), state: RwLock::new(ShownState { waits_for: "starting".to_owned(), ..state }) }
+        Self { groups: settings.groups.clone(), state: RwLock::new(ShownState { waits_for: STARTING.to_owned(), ..state }) }
     }
 
     fn change(&self, change: impl FnOnce(&mut ShownState)) {
@@ -103,14 +110,14 @@ impl Shown {
     }
 
     /// Shows a fold; the number is for [`Self::hide`].
-    pub(crate) fn show(&self, region: Arc<Region>, router: Router, health: Health) -> u64 {
+    pub(crate) fn show(&self, region: Arc<Region>, router: Router, health: Health, pulse: Pulse) -> u64 {
         let mut number = 0;
         self.change(|state| {
             state.shown += 1;
             number = state.shown;
             let group = region.group.clone();
             state.healths.insert(format!("log {group}"), health);
-            state.folds.insert(group, Fold { number, region, router });
+            state.folds.insert(group, Fold { number, region, router, pulse });
         });
         number
     }
@@ -191,22 +198,46 @@ impl Shown {
         self.read(|state| state.healths.iter().map(|(client, health)| (client.clone(), health.trouble())).collect())
     }
 
-    /// Ready when every group that is folded here is, and there is one; with what Kafka says, where it is in trouble.
+    /// Ends when every fold has answered, at once unless one hangs.
+    pub(crate) async fn is_alive(&self) -> bool {
+        let pulses: Vec<Pulse> = self.read(|state| state.folds.values().map(|fold| fold.pulse.clone()).collect());
+        for pulse in pulses {
+            pulse.felt().await;
+        }
+        true
+    }
+
+    /// Started when all that it folds can be trusted for the first time, or when others of its deployment fold everything.
+    pub(crate) fn standing(&self) -> Standing {
+        let unready = self.unready();
+        let has_started = unready.as_deref().is_none_or(|words| words == STANDBY);
+        Standing { has_started, ..Standing::of(unready.as_deref()) }
+    }
+
     fn readyz(&self) -> Response {
+        match self.unready() {
+            None => "ready\n".into_response(),
+            Some(words) => (StatusCode::SERVICE_UNAVAILABLE, words + "\n").into_response(),
+        }
+    }
+
+    /// `None` when every group that is folded here is ready, and there is one; otherwise why not, with what Kafka says where it is in
+    /// trouble.
+    fn unready(&self) -> Option<String> {
         let mut words = self.read(|state| match state.folds.len() {
-            0 => vec![format!("{}\n", state.waits_for)],
+            0 => vec![state.waits_for.clone()],
             _ => {
                 let name = |group: &str| if self.groups.len() == 1 { String::new() } else { format!("group {group}: ") };
-                let stale = |fold: &Fold| Some(format!("{}{}\n", name(&fold.region.group), fold.stale()?));
+                let stale = |fold: &Fold| Some(name(&fold.region.group) + fold.stale()?);
                 state.folds.values().filter_map(stale).collect()
             }
         });
         if words.is_empty() {
-            return "ready\n".into_response();
+            return None;
         }
         let troubles = self.troubles().into_iter().filter_map(|(client, trouble)| Some((client, trouble?)));
-        words.extend(troubles.map(|(client, (trouble, reason))| format!("kafka {client}: {}: {reason}\n", trouble.as_str())));
-        (StatusCode::SERVICE_UNAVAILABLE, words.concat()).into_response()
+        words.extend(troubles.map(|(client, (trouble, reason))| format!("kafka {client}: {}: {reason}", trouble.as_str())));
+        Some(words.join("\n"))
     }
 
     /// Of all groups that are folded here, as they come and go: one place to scrape.

@@ -178,6 +178,7 @@ fn metrics_say_why_and_tell_what_was_seen_from_what_was_not() {
         let labels = format!("group=\"main\",service=\"web/r1\",id=\"{id}\",cause=\"sample\",superseded_by=\"{new}\"");
         (value(&format!("window_retracted_timestamp_seconds{{{labels}")) > 0.0).then_some(())
     });
+    assert!(value("vantage_run_changes_total{group=\"main\",vantage=\"v\"") >= 1.0, "the late sample came from another process");
 
     let Region { dir: _dir, webs: _webs, aggregator, probe } = region;
     probe.kill();

@@ -9,6 +9,12 @@ use vigie_aggregator::view::Cause;
 use vigie_contract::RefusalReason;
 use vigie_contract::metric::{Kind, Metric};
 
+#[cfg(feature = "kafka")]
+use crate::shown::METRICS as OF_KAFKA;
+
+#[cfg(not(feature = "kafka"))]
+const OF_KAFKA: &[Metric] = &[];
+
 const INTRODUCTION: &str = "# Metrics
 
 Printed by `vigie metrics`; a test compares. Times are Unix times in seconds, ratios go from 0 to 1 unless it says otherwise, and a value
@@ -27,10 +33,8 @@ pub(crate) fn print() -> io::Result<ExitCode> {
 
 fn text() -> String {
     let mut text = INTRODUCTION.to_owned();
-    let mut members = metric::ALL.to_vec();
-    #[cfg(feature = "kafka")]
-    members.extend(crate::shown::METRICS);
-    section(&mut text, "aggregator", "The last two only with `--kafka`, the first of them on probes too.", &members);
+    let note = "The last two only with `--kafka`, the first of them on probes too.";
+    section(&mut text, "aggregator", note, &[metric::ALL, OF_KAFKA].concat());
     let honour = "`instance` is the target and `probe` the vantage: scrape them with `honor_labels: true`.";
     section(&mut text, "probe", honour, vigie_probe::METRICS);
     text
@@ -79,24 +83,19 @@ fn values(metric: &Metric, label: &str) -> u64 {
         "target" if *metric == metric::SERVICE_TARGET => 1,
         "service" | "target" | "instance" => 1_000,
         "scope" if metric.name == metric::SCOPE_SERVICES.name => 1_000,
-        "vantage" | "probe" => 3,
         "month" if metric.name.starts_with("vigie_budget_") && metric.name.ends_with("_ratio") => 1,
         "month" if [metric::DOWN_OBSERVED, metric::DOWN_INFERRED].contains(metric) => 1,
-        "month" => 2,
         "window" if *metric == metric::LATENCY_RECENT => of(&LATENCY_WINDOWS),
         "window" => of(&BURN_RATE_WINDOWS),
-        "verdict" | "state" => 3,
         "cause" if *metric == metric::STALE => Cause::ALL.len() as u64,
         "cause" if *metric == metric::VOIDED => 2,
         "reason" if *metric == metric::REFUSED => RefusalReason::ALL.len() as u64,
-        // A target is of one kind, and fails in few ways.
-        "reason" | "phase" => 5,
         "type" => 6,
+        // Of reasons and phases: a target is of one kind, and fails in few ways.
+        "reason" | "phase" | "why" | "trouble" => 5,
         "status" => 4,
-        "result" => 3,
-        "kind" | "way" | "share" => 2,
-        "why" | "trouble" => 5,
-        "client" => 3,
+        "vantage" | "probe" | "verdict" | "state" | "result" | "client" => 3,
+        "month" | "kind" | "way" | "share" => 2,
         _ => 1,
     }
 }

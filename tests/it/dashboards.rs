@@ -364,13 +364,10 @@ fn picture(to: &Path, name: &str, language: &str, answers: &Answers, choice: &Ch
     let dashboard = &dashboards(language)[name];
     let rows = list(dashboard, "/panels").iter().map(|panel| panel["gridPos"]["y"].as_u64().unwrap() + panel["gridPos"]["h"].as_u64().unwrap());
     let height = u32::try_from(rows.max().unwrap() * 36 + 80).unwrap();
-    let page = format!(
-        "<script>const DASHBOARD = {dashboard}, ANSWERS = {}, RANGE = {{ from: {}, to: {} }};</script>{}",
-        serde_json::to_string(answers).unwrap().replace("</", "<\\/"),
-        choice.from,
-        choice.to,
-        include_str!("../src/grafana/draw.html")
-    );
+    let range = serde_json::json!({ "from": choice.from, "to": choice.to });
+    let answers = serde_json::to_string(answers).unwrap();
+    let data = format!("const DASHBOARD = {dashboard}, ANSWERS = {answers}, RANGE = {range};").replace("</", "<\\/");
+    let page = include_str!("../src/grafana/draw.html").replace("<body>", &format!("<body><script>{data}</script>"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("page.html");
     std::fs::write(&path, page).unwrap();

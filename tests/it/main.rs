@@ -20,6 +20,7 @@ mod killed;
 mod manager;
 mod mistakes;
 mod page;
+mod paged;
 mod persistence;
 mod prefix;
 mod properties;

@@ -2,14 +2,13 @@
 //! programs, agree with each other and with what is exported.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use vigie_tests::program::{TOKEN, request, sum_of, vigie, wait_for};
 use vigie_tests::region::Region;
+use vigie_tests::watcher::Watcher;
 
 /// What every alert says.
 const ANNOTATIONS: [&str; 5] = ["summary_en", "summary_fr", "description_en", "description_fr", "runbook_url"];
@@ -43,58 +42,13 @@ fn must(tool: &str, directory: &str, args: &[&str]) -> String {
     said
 }
 
-/// A server of somebody else's.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    /// Starts `program`, whose flag `listen` says where, and waits until it is ready.
-    fn start(program: &str, listen: &str, args: &[String]) -> Self {
-        // Its own port 0 would be told only in its log.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new(program);
-        command.args(args).arg(format!("--{listen}={address}")).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; tests/run installs it"));
-        let server = Self { child, address };
-        wait_for(&format!("{program} to be ready"), || server.ask("GET", "/-/ready", "").ok());
-        server
-    }
-
-    /// The body of an answer with status 200. HTTP 1.0, so that it comes in one piece.
-    fn ask(&self, method: &str, path: &str, body: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(self.address)?;
-        let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::InvalidData)?;
-        match head.split(' ').nth(1) {
-            Some("200") => Ok(body.to_owned()),
-            _ => Err(std::io::Error::other(answer)),
-        }
-    }
-
-    fn json(&self, path: &str) -> Value {
-        serde_json::from_str(&self.ask("GET", path, "").unwrap()).unwrap()
-    }
-}
-
 /// The rules as Prometheus itself reads them.
 fn rules() -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("prometheus.yml");
     std::fs::write(&config, format!("rule_files: [\"{}/*.rules.yml\"]\n", deploy("prometheus").display())).unwrap();
     let args = [format!("--config.file={}", config.display()), format!("--storage.tsdb.path={}", dir.path().join("data").display())];
-    let prometheus = Server::start("prometheus", "web.listen-address", &args);
+    let prometheus = Watcher::start("prometheus", "web.listen-address", &args);
     let groups = prometheus.json("/api/v1/rules")["data"]["groups"].as_array().unwrap().clone();
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
@@ -344,7 +298,7 @@ fn one_cause_is_one_alert_and_nothing_hides_an_outage_but_its_own_zone() {
     let args = [&flags[..], &[format!("--config.file={}", config.display())]].concat();
 
     let expect = |alerts: &[&[(&str, &str)]], hushed: &[&str]| {
-        let alertmanager = Server::start("prometheus-alertmanager", "web.listen-address", &args);
+        let alertmanager = Watcher::start("prometheus-alertmanager", "web.listen-address", &args);
         let labels: Vec<Value> = alerts
             .iter()
             .map(|labels| json!({ "labels": labels.iter().copied().chain([("region", "fr1")]).collect::<BTreeMap<_, _>>() }))

@@ -224,14 +224,22 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, 
 ///
 /// # Panics
 /// If it does not within [`PATIENCE`].
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, what, look)
+}
+
+/// The same with another patience.
+///
+/// # Panics
+/// If `look` does not see it in time.
 #[expect(clippy::disallowed_methods, reason = "a test that waits for another process needs a clock")]
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = std::time::Instant::now();
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(began.elapsed() < patience, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

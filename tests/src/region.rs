@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::program::{Program, TOKEN, wait_for};
 
@@ -14,6 +14,8 @@ pub struct Web {
     /// Where it listens.
     pub address: SocketAddr,
     is_up: Arc<AtomicBool>,
+    /// From where nobody gets in.
+    cut: Arc<Mutex<Option<IpAddr>>>,
 }
 
 impl Web {
@@ -25,18 +27,30 @@ impl Web {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, is_up) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(true)));
-        let up = Arc::clone(&is_up);
+        let (up, cut) = (Arc::clone(&is_up), Arc::new(Mutex::new(None)));
+        let refused = Arc::clone(&cut);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten().filter(|_| up.load(Ordering::SeqCst)) {
-                let _ = answer(stream);
+                let from = stream.peer_addr().ok().map(|from| from.ip());
+                if from != *refused.lock().unwrap() {
+                    let _ = answer(stream);
+                }
             }
         });
-        Self { address, is_up }
+        Self { address, is_up, cut }
     }
 
     /// Switches it on or off.
     pub fn set_up(&self, is_up: bool) {
         self.is_up.store(is_up, Ordering::SeqCst);
+    }
+
+    /// Slams the door on who comes from this address only, or on nobody.
+    ///
+    /// # Panics
+    /// If the server has died.
+    pub fn cut(&self, from: Option<IpAddr>) {
+        *self.cut.lock().unwrap() = from;
     }
 }
 

@@ -153,8 +153,12 @@ fn every_vigie_of_the_composition_starts_with_its_words_and_supervises() {
             let arguments = composition.arguments(name, service, as_here);
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             if service["restart"] == "on-failure" {
-                let ended = vigie(composition.dir.path(), &arguments);
-                assert!(ended.status.success(), "{name}: {}", String::from_utf8_lossy(&ended.stderr));
+                // As the composition does: again, until it succeeds.
+                wait_for(&format!("the success of {name}"), || {
+                    let ended = vigie(composition.dir.path(), &arguments);
+                    println!("{name}: {}", String::from_utf8_lossy(&ended.stderr));
+                    ended.status.success().then_some(())
+                });
             } else {
                 let Some((arguments, LISTEN)) = arguments.split_last_chunk().map(|(rest, last)| (rest, *last)) else {
                     panic!("{name} must end with {LISTEN:?}: {arguments:?}")

@@ -1,4 +1,4 @@
-//! What a service manager hears from the programs that run (sd_notify(3)), and the units that systemd is given.
+//! What a service manager hears from the programs that run (`sd_notify(3)`), and the units that systemd is given.
 
 use std::ffi::OsString;
 use std::fs;

@@ -285,7 +285,7 @@ impl Cluster {
                 () = async { shell::stopped(ends.clone()).await; tokio::time::sleep(shell::FAREWELL).await } => Ok(()),
             }
         };
-        let ended = beat.beside(working).await;
+        let ended = Box::pin(beat.beside(working)).await;
         self.shown.hide(&group, shown_as);
         ended
     }

@@ -1,4 +1,4 @@
-//! What a service manager is told: sd_notify(3), by which systemd knows that a program has started, how it does, that it reloads, ends,
+//! What a service manager is told: `sd_notify(3)`, by which systemd knows that a program has started, how it does, that it reloads, ends,
 //! or hangs. Without a manager, nothing.
 //!
 //! A watchdog is no timer that ticks in a thread of its own while all else hangs: before each sign of life every task that the program is

@@ -149,7 +149,8 @@ fn distance(one: &str, other: &str) -> f64 {
 fn nothing_is_told_apart_by_colour_alone_and_colours_by_all_eyes() {
     assert!(distance("#C4162A", "#37872D") < FAR, "Grafana's red and green are told apart: the test tests nothing");
     for (name, one) in LANGUAGES.iter().flat_map(|language| dashboards(language)) {
-        for mapping in all_under(&one, "mappings").into_iter().chain(all_under(&one, "value").into_iter().filter(|value| value.is_array())) {
+        for mapping in all_under(&one, "mappings").into_iter().chain(all_under(&one, "value").into_iter().filter(|value| value.is_array()))
+        {
             for mapped in list(mapping, "").iter().filter_map(|mapped| mapped["options"].as_object()) {
                 let words: BTreeSet<&str> = mapped.values().map(|word| word["text"].as_str().unwrap()).collect();
                 assert_eq!(words.len(), mapped.len(), "{name}: two values, one word: {words:?}");
@@ -222,7 +223,8 @@ impl Seen {
         let cluster = &mut self.cluster;
         let now = wall_now();
         let (start, end) = ((now - Span::from_secs(60)).to_string(), now.to_string());
-        let approve = ["exclude", "approve", "--id", "CHG-7", "--kind", "maintenance", "--service", "web/r1", "--start", &start, "--end", &end];
+        let approve =
+            ["exclude", "approve", "--id", "CHG-7", "--kind", "maintenance", "--service", "web/r1", "--start", &start, "--end", &end];
         let who = ["--approved-by", "ops", "--override-by", "ops", "--reason", "new switch", "--kafka", "kafka.toml", "--yes"];
         cluster.vigie(&[&approve[..], &who].concat());
         // Of a service that nobody saw down: it counts nothing until support decides.
@@ -380,7 +382,8 @@ fn every_column_is_named(panel: &Value, query: &Value, answer: &Value) {
 /// Draws what a dashboard shows, for the eyes of a person: Grafana itself is not here.
 fn picture(to: &Path, name: &str, language: &str, answers: &Answers, choice: &Choice) {
     let dashboard = &dashboards(language)[name];
-    let rows = list(dashboard, "/panels").iter().map(|panel| panel["gridPos"]["y"].as_u64().unwrap() + panel["gridPos"]["h"].as_u64().unwrap());
+    let rows =
+        list(dashboard, "/panels").iter().map(|panel| panel["gridPos"]["y"].as_u64().unwrap() + panel["gridPos"]["h"].as_u64().unwrap());
     let height = u32::try_from(rows.max().unwrap() * 36 + 80).unwrap();
     let range = serde_json::json!({ "from": choice.from, "to": choice.to });
     let answers = serde_json::to_string(answers).unwrap();

@@ -26,7 +26,8 @@ impl Prometheus {
     /// If it does not answer; `tests/run` installs it.
     pub fn start(dir: &Path, jobs: &[(&str, SocketAddr)]) -> Self {
         std::fs::create_dir_all(dir).expect("a directory for the server");
-        let mut settings = format!("global: {{ scrape_interval: {SCRAPE_INTERVAL_S}s, scrape_timeout: {SCRAPE_INTERVAL_S}s }}\nscrape_configs:\n");
+        let mut settings =
+            format!("global: {{ scrape_interval: {SCRAPE_INTERVAL_S}s, scrape_timeout: {SCRAPE_INTERVAL_S}s }}\nscrape_configs:\n");
         for (job, address) in jobs {
             writeln!(settings, "  - {{ job_name: {job}, honor_labels: true, static_configs: [{{ targets: [\"{address}\"] }}] }}").unwrap();
         }

@@ -17,9 +17,9 @@ use crate::clock::{self, Clock};
 use crate::core::engine::{Effects, Engine};
 use crate::core::snapshot::Manifest;
 use crate::core::version::Version;
-use crate::core::window::Status;
 use crate::port::{Batch, EvidenceLog, Logged, Offset, ReadError, StoreError, WindowStore};
 use crate::publish::{Ledger, Publisher};
+use crate::core::window::Status;
 use crate::view::{Latencies, View};
 
 /// So many records are read and folded at a time.

@@ -356,7 +356,8 @@ impl View {
         }
         let month = catalogue.calendar.month_of(frontier);
         let bounds = (catalogue.calendar.start_of(month), catalogue.calendar.end_of(month));
-        let targets: Vec<_> = (0..catalogue.targets.len()).map(|target| target_view(engine, catalogue, target, month, latencies)).collect();
+        let targets: Vec<_> =
+            (0..catalogue.targets.len()).map(|target| target_view(engine, catalogue, target, month, latencies)).collect();
         let services = (0..catalogue.services.len()).map(|service| service_view(engine, catalogue, service, bounds, &targets)).collect();
         let accounts: Vec<_> = (0..catalogue.services.len()).flat_map(|service| engine.account_lines(service)).collect();
         let mut months: Vec<_> = accounts.iter().map(|account| account.month.clone()).collect();

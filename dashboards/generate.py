@@ -1387,8 +1387,8 @@ SUPERVISION = [
         Text("Tables of the store", "Tables de la base"),
         [
             sql("""
-                SELECT table, sum(rows) AS rows, sum(bytes_on_disk) AS bytes FROM system.parts
-                WHERE active AND database = currentDatabase() GROUP BY table ORDER BY bytes DESC
+                SELECT name AS table, total_rows AS rows, total_bytes AS bytes FROM system.tables
+                WHERE database = currentDatabase() AND total_bytes > 0 ORDER BY bytes DESC
             """)
         ],
         (8, 8),

@@ -227,7 +227,8 @@ impl Seen {
             ["exclude", "approve", "--id", "CHG-7", "--kind", "maintenance", "--service", "web/r1", "--start", &start, "--end", &end];
         let who = ["--approved-by", "ops", "--override-by", "ops", "--reason", "new switch", "--kafka", "kafka.toml", "--yes"];
         cluster.vigie(&[&approve[..], &who].concat());
-        let open = ["claim", "open", "--id", "T-1", "--service", "web/r1", "--opened-at", &end, "--actor", "support"];
+        // Of a service that nobody saw down: it counts nothing until support decides.
+        let open = ["claim", "open", "--id", "T-1", "--service", "a/r1", "--opened-at", &end, "--actor", "support"];
         cluster.vigie(&[&open[..], &["--reason", "the customer calls", "--kafka", "kafka.toml", "--yes"]].concat());
         cluster.append("vigie.evidence.v1", &[(b"", b"not json")]);
         cluster.webs[2].set_up(false);

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
+use rdkafka::statistics::Broker;
 use rdkafka::{ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::sync::watch;
 
@@ -29,6 +30,10 @@ const HEARTBEAT_MS: &str = "1500";
 /// A partition that is taken from us waits so long for whoever folds it to end.
 const HANDOVER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
+/// The library's name for the connection to the broker that coordinates the group.
+const COORDINATOR: &str = "GroupCoordinator";
+/// A coordinator that answered nothing for so long, three heartbeats, does not answer.
+const HEARD_US: i64 = 4_500_000;
 /// A client that reports nothing wrong for so many polls works.
 const QUIET_POLLS: u32 = 50;
 /// A member that lost its partitions, works again and is given none for so many polls has none.
@@ -246,7 +251,11 @@ impl ClientContext for GroupContext {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let is_steady = statistics.cgrp.is_some_and(|group| group.state == "up" && group.join_state == "steady");
+        // A coordinator that is frozen leaves group and connection as they were: that it answers heartbeats is what counts.
+        let is_heard = |broker: &Broker| broker.state == "UP" && (0..HEARD_US).contains(&broker.rxidle);
+        let mut coordinators = statistics.brokers.values().filter(|broker| broker.name == COORDINATOR);
+        let is_steady = statistics.cgrp.is_some_and(|group| group.state == "up" && group.join_state == "steady")
+            && coordinators.any(is_heard);
         self.is_steady.store(is_steady, Ordering::SeqCst);
     }
 

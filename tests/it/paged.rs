@@ -19,7 +19,8 @@ fn paging(zones: &Zones) -> Paging {
 /// Nobody was told of anything but this ticket.
 fn only(paging: &Paging, ticket: &Alert) {
     assert_eq!(paging.alerts("soc"), [], "a page");
-    let others: Vec<Alert> = paging.alerts("tickets").into_iter().filter(|told| (&told.name, &told.about) != (&ticket.name, &ticket.about)).collect();
+    let others: Vec<Alert> =
+        paging.alerts("tickets").into_iter().filter(|told| (&told.name, &told.about) != (&ticket.name, &ticket.about)).collect();
     assert_eq!(others, [], "other tickets");
 }
 

@@ -377,6 +377,7 @@ impl Cluster {
 
 /// A test that fails says what every program was showing: the directory and the programs are gone right after.
 impl Drop for Cluster {
+    #[expect(clippy::print_stderr, reason = "a test that fails speaks there")]
     fn drop(&mut self) {
         if !std::thread::panicking() {
             return;

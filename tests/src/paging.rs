@@ -1,5 +1,6 @@
 //! Prometheus and Alertmanager with the files of `deploy/`, and somebody who is told: a receiver of webhooks.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -75,10 +76,10 @@ impl Paging {
         let mut scraping = head.replace("127.0.0.1:9093", &alertmanager.address.to_string());
         let list = |addresses: &[SocketAddr]| addresses.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", ");
         scraping += "scrape_configs:\n  - job_name: vigie-aggregator\n";
-        scraping += &format!("    static_configs: [{{ targets: [{}] }}]\n", list(aggregators));
+        writeln!(scraping, "    static_configs: [{{ targets: [{}] }}]", list(aggregators)).unwrap();
         scraping += "  - job_name: vigie-probe\n    honor_labels: true\n    static_configs:\n";
         for (vantage, address) in probes {
-            scraping += &format!("      - {{ targets: [\"{address}\"], labels: {{ vantage: {vantage} }} }}\n");
+            writeln!(scraping, "      - {{ targets: [\"{address}\"], labels: {{ vantage: {vantage} }} }}").unwrap();
         }
         std::fs::write(dir.path().join("prometheus.yml"), scraping).unwrap();
         for entry in std::fs::read_dir(deploy.join("prometheus")).unwrap().flatten() {

@@ -254,8 +254,8 @@ impl ClientContext for GroupContext {
         // A coordinator that is frozen leaves group and connection as they were: that it answers heartbeats is what counts.
         let is_heard = |broker: &Broker| broker.state == "UP" && (0..HEARD_US).contains(&broker.rxidle);
         let mut coordinators = statistics.brokers.values().filter(|broker| broker.name == COORDINATOR);
-        let is_steady = statistics.cgrp.is_some_and(|group| group.state == "up" && group.join_state == "steady")
-            && coordinators.any(is_heard);
+        let is_steady =
+            statistics.cgrp.is_some_and(|group| group.state == "up" && group.join_state == "steady") && coordinators.any(is_heard);
         self.is_steady.store(is_steady, Ordering::SeqCst);
     }
 

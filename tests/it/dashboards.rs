@@ -124,11 +124,11 @@ const EYES: [[[f64; 3]; 3]; 4] = [
 /// A colour in CIE L*a*b*, as these eyes see it.
 fn seen(colour: &str, eyes: &[[f64; 3]; 3]) -> [f64; 3] {
     let channel = |at: usize| f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
-    let light = [1, 3, 5].map(channel).map(|c| if c <= 0.040_45 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) });
-    let times = |rows: &[[f64; 3]; 3], v: [f64; 3]| rows.map(|row| row[0] * v[0] + row[1] * v[1] + row[2] * v[2]);
-    let light = times(eyes, light).map(|c| c.clamp(0.0, 1.0));
+    let light = [1, 3, 5].map(channel).map(|code| if code <= 0.040_45 { code / 12.92 } else { ((code + 0.055) / 1.055).powf(2.4) });
+    let times = |rows: &[[f64; 3]; 3], of: [f64; 3]| rows.map(|row| row[0] * of[0] + row[1] * of[1] + row[2] * of[2]);
+    let light = times(eyes, light).map(|part| part.clamp(0.0, 1.0));
     let [x, y, z] = times(&[[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], light);
-    let root = |t: f64| if t > 0.008_856 { t.cbrt() } else { 7.787 * t + 16.0 / 116.0 };
+    let root = |part: f64| if part > 0.008_856 { part.cbrt() } else { 7.787 * part + 16.0 / 116.0 };
     let [x, y, z] = [root(x / 0.950_47), root(y), root(z / 1.088_83)];
     [116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)]
 }
@@ -206,7 +206,7 @@ impl Seen {
         let prometheus = Prometheus::start(&cluster.dir.path().join("prometheus"), &jobs);
         cluster.wait_until_all("up");
         let mut seen = Self { cluster, prometheus, began };
-        seen.let_things_happen(probe.to_string());
+        seen.let_things_happen(&probe.to_string());
         seen
     }
 
@@ -219,7 +219,7 @@ impl Seen {
     }
 
     /// An outage that ends, a maintenance, a claim, a record that is refused, blindness, and an outage that lasts.
-    fn let_things_happen(&mut self, probe: String) {
+    fn let_things_happen(&mut self, probe: &str) {
         let cluster = &mut self.cluster;
         let now = wall_now();
         let (start, end) = ((now - Span::from_secs(60)).to_string(), now.to_string());
@@ -239,7 +239,7 @@ impl Seen {
         assert!(cluster.probe.take().unwrap().stop().success());
         cluster.wait_until_all("unknown");
         let args = ["probe", "--kafka", "kafka.toml", "--catalogue", "c.toml", "--vantage", "v", "--spool", "spool"];
-        cluster.probe = Some(Program::start_at(cluster.dir.path(), &args, &probe));
+        cluster.probe = Some(Program::start_at(cluster.dir.path(), &args, probe));
         cluster.wait_until_all("up");
         cluster.webs[2].set_up(false);
         cluster.wait_for_open(1);

@@ -16,11 +16,11 @@ fn paging(zones: &Zones) -> Paging {
     Paging::start(&[zones.aggregator.address], &probes)
 }
 
-/// Nobody was told of anything but this ticket.
+/// Nobody was told of anything but this ticket, and that a region is young: most of its month is unknown.
 fn only(paging: &Paging, ticket: &Alert) {
     assert_eq!(paging.alerts("soc"), [], "a page");
-    let others: Vec<Alert> =
-        paging.alerts("tickets").into_iter().filter(|told| (&told.name, &told.about) != (&ticket.name, &ticket.about)).collect();
+    let is_other = |told: &Alert| (&told.name, &told.about) != (&ticket.name, &ticket.about) && told.name != "UnknownTimeGrows";
+    let others: Vec<Alert> = paging.alerts("tickets").into_iter().filter(is_other).collect();
     assert_eq!(others, [], "other tickets");
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
-use vigie_tests::paging::Paging;
+use vigie_tests::paging::{Paging, Told};
 use vigie_tests::zones::{VANTAGES, Zones};
 
 /// Each of a scope of its own, so that each is an incident of its own.
@@ -44,7 +44,7 @@ fn main() {
         // Every end that is told is told within this: stable_up, settle, scrape, evaluation, and a minute of group_interval.
         let is_told = |service: &str| {
             let told = &paging.told("soc")[known..];
-            told.iter().flat_map(|told| told.alerts()).any(|alert| alert.about == service && alert.is_over)
+            told.iter().flat_map(Told::alerts).any(|alert| alert.about == service && alert.is_over)
         };
         let until = Instant::now() + Duration::from_secs(150);
         while Instant::now() < until && !SERVICES.iter().all(|service| is_told(service)) {

@@ -19,6 +19,8 @@ mod s3;
 mod storage;
 mod tcp;
 mod tls;
+#[cfg(test)]
+mod truth;
 
 use std::future::Future;
 use std::pin::Pin;

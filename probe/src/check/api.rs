@@ -106,3 +106,5 @@ impl Api {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;

@@ -256,3 +256,5 @@ fn taken(timestamp: i64) -> Time {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;

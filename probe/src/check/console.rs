@@ -68,6 +68,8 @@ mod page;
 mod template;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;

@@ -135,3 +135,5 @@ impl Dns {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;

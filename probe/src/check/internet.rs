@@ -255,3 +255,5 @@ impl Anchor {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;

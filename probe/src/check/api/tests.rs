@@ -7,6 +7,7 @@ use vigie_counterparts::openiaas::{Fault, Route, Scope};
 
 use super::*;
 use crate::check::Phase;
+use crate::check::truth::{self, Truth};
 use crate::openiaas::tests::{Bench, all, farthest};
 
 /// A fault, the requests that meet it, and how the slot that meets it ends.
@@ -169,4 +170,14 @@ fn a_block_that_cannot_be_used_says_why_and_reads_no_secret() {
     assert!(error("connect", json!("192.0.2.1")).contains("port"));
     assert!(error("secret", json!("s")).contains("`secret`"));
     assert!(error("token_id", json!("plain")).contains("token_id") || !error("token_id", json!("plain")).is_empty());
+}
+
+/// For `probe/README.md`.
+pub(in crate::check) fn truth() -> Vec<Truth> {
+    let row = |(met_by, fault, finding, phase): &Row| {
+        vec![truth::fault(met_by), truth::fault(fault), truth::outcome(*finding), truth::phase(*phase)]
+    };
+    let table =
+        |title, rows: &[Row]| Truth { title, columns: &["met by", "fault", "outcome", "phase"], rows: rows.iter().map(row).collect() };
+    vec![table("api: a read", &READS_TABLE), table("api: a login", &LOGIN_TABLE)]
 }

@@ -5,6 +5,7 @@ use vigie_counterparts::openiaas::{Fault, Route, Scope, World};
 
 use super::*;
 use crate::check::Phase;
+use crate::check::truth::{self, Truth};
 use crate::openiaas::tests::{Bench, all, farthest};
 
 const fn fail(reason: Reason) -> Finding {
@@ -222,4 +223,19 @@ fn a_block_that_cannot_be_used_says_why() {
     assert!(error(age(), "grace", json!("23h")).contains("skipped"));
     assert!(error(age(), "grace", json!("23")).contains("unit"));
     assert!(error(age(), "operation", json!("restore")).contains("restore"));
+}
+
+/// For `probe/README.md`.
+pub(in crate::check) fn truth() -> Vec<Truth> {
+    let list =
+        |(fault, finding, phase): &(Fault, Finding, Phase)| vec![truth::fault(fault), truth::outcome(*finding), truth::phase(*phase)];
+    let age = |(policy, _, finding): &(&str, Change, Finding)| vec![(*policy).to_owned(), truth::outcome(*finding)];
+    vec![
+        Truth { title: "backup: the list meets it", columns: &["fault", "outcome", "phase"], rows: LISTS_TABLE.iter().map(list).collect() },
+        Truth {
+            title: "backup: the newest is too old, and",
+            columns: &["the policy", "outcome"],
+            rows: AGE_TABLE.iter().map(age).collect(),
+        },
+    ]
 }

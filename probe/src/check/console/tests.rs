@@ -10,6 +10,7 @@ use vigie_counterparts::identity::Identity;
 use super::*;
 use crate::check::Phase;
 use crate::check::bench::{Bench, documented};
+use crate::check::truth::{self, Truth};
 
 const fn fail(reason: Reason) -> Finding {
     Finding::Fail(reason)
@@ -385,4 +386,27 @@ fn a_block_that_cannot_be_used_says_everything_that_is_wrong() {
     for expected in ["`redirects`", "`x` has no port", "two steps", "`x`; ", "extracts `y`", "1 is no HTTP status", "last step"] {
         assert!(all.contains(expected), "{expected} in {all}");
     }
+}
+
+/// For `probe/README.md`.
+pub(in crate::check) fn truth() -> Vec<Truth> {
+    let page = |(route, fault, finding, step, phase): &Row| {
+        vec![truth::fault(route), truth::fault(fault), truth::outcome(*finding), (*step).to_owned(), truth::phase(*phase)]
+    };
+    let door = |(door, has_tls, [usual, strict], phase): &(Door, bool, [Finding; 2], Phase)| {
+        let tls = if *has_tls { "with" } else { "without" };
+        vec![truth::fault(door), tls.to_owned(), truth::outcome(*usual), truth::outcome(*strict), truth::phase(*phase)]
+    };
+    vec![
+        Truth {
+            title: "console: a page meets it",
+            columns: &["page", "fault", "outcome", "step", "phase"],
+            rows: PAGES_TABLE.iter().map(page).collect(),
+        },
+        Truth {
+            title: "console: connections are met so, on both attempts",
+            columns: &["door", "TLS", "outcome", "with `reset = \"fail\"`", "phase"],
+            rows: DOORS_TABLE.iter().map(door).collect(),
+        },
+    ]
 }

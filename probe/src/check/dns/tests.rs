@@ -7,6 +7,7 @@ use vigie_counterparts::dns::{ADDRESS, Dns as Server, Manner};
 
 use super::*;
 use crate::check::bench::{Bench, phases};
+use crate::check::truth::{self, Truth};
 
 const fn fail(reason: Reason) -> Finding {
     Finding::Fail(reason)
@@ -81,4 +82,16 @@ async fn nobody_listens() {
     let bench = bench(&server, &json!({}));
     drop(server);
     assert_eq!(bench.first().await, fail(Reason::Refused));
+}
+
+/// For `probe/README.md`.
+pub(in crate::check) fn truth() -> Vec<Truth> {
+    let row = |(manner, address, absence): &(Manner, Finding, Finding)| {
+        vec![truth::fault(manner), truth::outcome(*address), truth::outcome(*absence)]
+    };
+    vec![Truth {
+        title: "dns: the server answers so",
+        columns: &["manner", "the address is expected", "NXDOMAIN is expected"],
+        rows: ANSWERS_TABLE.iter().map(row).collect(),
+    }]
 }

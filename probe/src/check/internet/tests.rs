@@ -8,6 +8,7 @@ use vigie_counterparts::identity::Identity;
 use super::*;
 use crate::check::Phase;
 use crate::check::bench::{Bench, documented};
+use crate::check::truth::{self, Truth};
 use crate::icmp::tests::{black_hole, in_namespace};
 
 const fn fail(reason: Reason) -> Finding {
@@ -205,4 +206,16 @@ fn a_block_that_cannot_be_used_says_everything_that_is_wrong() {
     for expected in ["`www.example:443` is a name", "are one host", "has no port", "not 9"] {
         assert!(all.contains(expected), "{expected} in {all}");
     }
+}
+
+/// For `probe/README.md`.
+pub(in crate::check) fn truth() -> Vec<Truth> {
+    let row = |(anchors, finding, phase): &([Manner; 3], Finding, Phase)| {
+        vec![truth::fault(anchors), truth::outcome(*finding), truth::phase(*phase)]
+    };
+    vec![Truth {
+        title: "internet: three anchors are so, and two must be reached",
+        columns: &["anchors", "outcome", "phase"],
+        rows: ANCHORS_TABLE.iter().map(row).collect(),
+    }]
 }

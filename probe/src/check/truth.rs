@@ -1,0 +1,72 @@
+//! The truth tables that the tests go through, as `probe/README.md` shows them: what a fault must end as. The test that compares them writes
+//! the file anew where `VIGIE_WRITE` is set: `VIGIE_WRITE=1 cargo test -p vigie-probe --lib truth`.
+
+use std::fmt::{Debug, Write};
+use std::path::Path;
+
+use vigie_contract::Reason;
+
+use super::{Finding, Phase};
+
+const HEAD: &str = "\
+# Truth tables
+
+What a check must say of a fault: the data of the probe's own tests, printed by one of them, which fails when this file is not what they go
+through. Faults are named as the counterparts in `tests/counterparts` name them. `void` is no evidence, with whose doing it was; why each
+ends as it does says the check's file in `src/check/`. The kinds `exec`, `storage`, `s3`, `network`, `compute`, `http`, `tcp`, `tls` and `icmp`
+have their tables in those files only; their tests go through faults one by one.
+";
+
+/// A table: its title, what its columns are, its rows.
+pub(super) struct Truth {
+    pub(super) title: &'static str,
+    pub(super) columns: &'static [&'static str],
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+/// A fault as the tests write it.
+pub(super) fn fault(fault: &impl Debug) -> String {
+    format!("`{fault:?}`")
+}
+
+/// An outcome with its reason.
+pub(super) fn outcome(finding: Finding) -> String {
+    match finding {
+        Finding::Ok => "ok".to_owned(),
+        Finding::Fail(reason) => format!("fail {}", word(reason)),
+        Finding::Void(reason) => format!("void {}", word(reason)),
+    }
+}
+
+/// As samples have it.
+fn word(reason: Reason) -> String {
+    serde_json::to_value(reason).unwrap().as_str().unwrap().to_owned()
+}
+
+pub(super) fn phase(phase: Phase) -> String {
+    phase.as_str().to_owned()
+}
+
+fn printed() -> String {
+    let mut text = HEAD.to_owned();
+    let tables = [super::api::truth(), super::backup::truth(), super::console::truth(), super::dns::truth(), super::internet::truth()];
+    for table in tables.into_iter().flatten() {
+        let rule = "|---".repeat(table.columns.len());
+        write!(text, "\n## {}\n\n| {} |\n{rule}|\n", table.title, table.columns.join(" | ")).unwrap();
+        for row in table.rows {
+            writeln!(text, "| {} |", row.join(" | ")).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn the_readme_has_the_tables_that_the_tests_go_through() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let printed = printed();
+    if std::env::var_os("VIGIE_WRITE").is_some() {
+        std::fs::write(&path, &printed).unwrap();
+    }
+    let known = std::fs::read_to_string(&path).unwrap();
+    assert!(known == printed, "probe/README.md is not what the tests go through: VIGIE_WRITE=1 cargo test -p vigie-probe --lib truth");
+}

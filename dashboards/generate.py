@@ -67,7 +67,6 @@ CAUSE_WORDS = {
     "not_seen_again": (DOWN, Text("▼ not seen up again", "▼ pas revu en marche")),
     "gated": (UNKNOWN, Text("? its vantages are cut off", "? ses points de vue sont coupés")),
     "silent": (UNKNOWN, Text("? its vantages are silent", "? ses points de vue se taisent")),
-    "split": (UNKNOWN, Text("? its vantages disagree", "? ses points de vue divergent")),
     "not_measured": (UNKNOWN, Text("? not measured", "? non mesuré")),
     "stale": (UNKNOWN, Text("? supervision is stale", "? supervision périmée")),
 }

@@ -48,7 +48,7 @@ fn rules() -> Vec<Value> {
     let config = dir.path().join("prometheus.yml");
     std::fs::write(&config, format!("rule_files: [\"{}/*.rules.yml\"]\n", deploy("prometheus").display())).unwrap();
     let args = [format!("--config.file={}", config.display()), format!("--storage.tsdb.path={}", dir.path().join("data").display())];
-    let prometheus = Watcher::start("prometheus", "web.listen-address", &args);
+    let prometheus = Watcher::start("prometheus", dir.path(), &args);
     let groups = prometheus.json("/api/v1/rules")["data"]["groups"].as_array().unwrap().clone();
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
@@ -298,12 +298,12 @@ fn one_cause_is_one_alert_and_nothing_hides_an_outage_but_its_own_zone() {
     let args = [&flags[..], &[format!("--config.file={}", config.display())]].concat();
 
     let expect = |alerts: &[&[(&str, &str)]], hushed: &[&str]| {
-        let alertmanager = Watcher::start("prometheus-alertmanager", "web.listen-address", &args);
+        let alertmanager = Watcher::start("prometheus-alertmanager", dir.path(), &args);
         let labels: Vec<Value> = alerts
             .iter()
             .map(|labels| json!({ "labels": labels.iter().copied().chain([("region", "fr1")]).collect::<BTreeMap<_, _>>() }))
             .collect();
-        alertmanager.ask("POST", "/api/v2/alerts", &json!(labels).to_string()).unwrap();
+        alertmanager.post("/api/v2/alerts", "application/json", &json!(labels).to_string()).unwrap();
         let name =
             |alert: &Value| format!("{} {}", text(&alert["labels"], "alertname"), alert["labels"]["of"].as_str().unwrap_or_default());
         let is_hushed = |alert: &&Value| !alert["status"]["inhibitedBy"].as_array().unwrap().is_empty();

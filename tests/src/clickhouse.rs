@@ -17,7 +17,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::service::{Patience, Server, file, free_port, installed, post};
+use crate::service::{Patience, Server, exchange, file, free_port, installed};
 
 /// How a server is started.
 #[derive(Default)]
@@ -128,5 +128,5 @@ impl ClickHouse {
 
 /// What it answers to a statement, all at once, so that an error is a status.
 fn ask(port: u16, parameters: &str, sql: &str) -> Result<String, String> {
-    post(port, &format!("/?wait_end_of_query=1{parameters}"), "text/plain", sql)
+    exchange(port, "POST", &format!("/?wait_end_of_query=1{parameters}"), "text/plain", sql)
 }

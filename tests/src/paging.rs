@@ -68,7 +68,7 @@ impl Paging {
             format!("--storage.path={}", place("alertmanager")),
             "--cluster.listen-address=".to_owned(),
         ];
-        let alertmanager = Watcher::start("prometheus-alertmanager", "web.listen-address", &args);
+        let alertmanager = Watcher::start("prometheus-alertmanager", dir.path(), &args);
 
         let scraping = std::fs::read_to_string(deploy.join("prometheus/prometheus.yml")).unwrap();
         let (head, _) = scraping.split_once("scrape_configs:").unwrap();
@@ -89,7 +89,7 @@ impl Paging {
             }
         }
         let args = [format!("--config.file={}", place("prometheus.yml")), format!("--storage.tsdb.path={}", place("prometheus"))];
-        let prometheus = Watcher::start("prometheus", "web.listen-address", &args);
+        let prometheus = Watcher::start("prometheus", dir.path(), &args);
         // Its first scrape comes some seconds after it is ready.
         wait_for("figures in Prometheus", || {
             let known = prometheus.json("/api/v1/query?query=count(service:vigie_state:trusted)");

@@ -1,22 +1,18 @@
-//! A real Prometheus, of Debian's package.
+//! A real Prometheus that is asked as Grafana asks it.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::service::{Patience, Server, free_port, post};
+use crate::watcher::Watcher;
 
 /// How often it scrapes.
 pub const SCRAPE_INTERVAL_S: u64 = 1;
 
-/// A server that runs; it is killed when this is dropped.
-pub struct Prometheus {
-    port: u16,
-    server: Server,
-}
+/// A server that runs until it is dropped.
+pub struct Prometheus(Watcher);
 
 impl Prometheus {
     /// Starts it with its data in `dir`; it scrapes these programs, each a job's name and an address, and lets labels stand that they say
@@ -33,17 +29,8 @@ impl Prometheus {
         }
         let path = dir.join("prometheus.yml");
         std::fs::write(&path, settings).expect("settings that can be written");
-        let port = free_port();
-        let mut command = Command::new("prometheus");
-        command.arg(format!("--config.file={}", path.display())).arg(format!("--storage.tsdb.path={}", dir.join("data").display()));
-        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        let mut prometheus = Self { port, server: Server::spawn(&mut command, &dir.join("log")) };
-        let patience = Patience::new();
-        while let Err(why) = prometheus.ask("/api/v1/query", &[("query", "1")]) {
-            prometheus.server.assert_running();
-            patience.pause(|| format!("{why}\n{}", prometheus.server.log()));
-        }
-        prometheus
+        let args = [format!("--config.file={}", path.display()), format!("--storage.tsdb.path={}", dir.join("data").display())];
+        Self(Watcher::start("prometheus", dir, &args))
     }
 
     /// The data that its API answers a question with, or its error.
@@ -52,7 +39,7 @@ impl Prometheus {
     /// If the answer is one.
     pub fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
         let form: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
-        let answer = post(self.port, path, "application/x-www-form-urlencoded", &form.join("&"))?;
+        let answer = self.0.post(path, "application/x-www-form-urlencoded", &form.join("&"))?;
         let answer: Value = serde_json::from_str(&answer).map_err(|error| format!("{error}: {answer}"))?;
         Ok(answer["data"].clone())
     }

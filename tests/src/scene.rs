@@ -4,7 +4,7 @@
 use serde_json::json;
 use vigie_contract::catalogue::{Catalogue, Plan};
 use vigie_contract::{Span, Time};
-use vigie_probe::Slots;
+use vigie_probe::{RETRY_AFTER, Slots};
 
 /// What comes of asking a target once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,6 @@ pub struct Scene {
 
 /// Evidence is made from so long before a trouble until so long after it.
 pub const AROUND: Span = Span::from_secs(300);
-/// A second attempt begins at least so long after the first (SPEC §1).
-const RETRY_AFTER: Span = Span::from_us(1_100_000);
 const ANSWER_TAKES: Span = Span::from_us(50_000);
 const WAY_TO_THE_LOG: Span = Span::from_us(200_000);
 /// What could not be delivered comes so long after the trouble.

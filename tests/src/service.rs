@@ -127,13 +127,13 @@ impl Patience {
     }
 }
 
-/// POST: the body of an answer 200; else what went wrong.
-pub(crate) fn post(port: u16, path: &str, kind: &str, body: &str) -> Result<String, String> {
+/// The body of an answer 200; else what went wrong.
+pub(crate) fn exchange(port: u16, method: &str, path: &str, kind: &str, body: &str) -> Result<String, String> {
     let send = || {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(90)))?;
         // HTTP/1.0, so that the body comes without chunks and ends with the connection.
-        write!(stream, "POST {path} HTTP/1.0\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+        write!(stream, "{method} {path} HTTP/1.0\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

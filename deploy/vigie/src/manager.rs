@@ -170,16 +170,18 @@ mod tests {
     async fn a_task_that_waits_has_a_pulse_and_one_that_hangs_has_none() {
         let (pulse, beat) = pulse();
         let (hang, hangs) = oneshot::channel::<()>();
+        let (begin, begun) = oneshot::channel::<()>();
         let (release, released) = std::sync::mpsc::channel::<()>();
         let task = tokio::spawn(beat.beside(async move {
             let _ = hangs.await;
+            // From here on it does not come back to where it could answer.
+            let _ = begin.send(());
             let _ = released.recv();
             std::future::pending::<()>().await;
         }));
         pulse.felt().await;
         hang.send(()).unwrap();
-        // Until it hangs, it may still answer.
-        while tokio::time::timeout(WHILE, pulse.felt()).await.is_ok() {}
+        begun.await.unwrap();
         assert!(tokio::time::timeout(WHILE, pulse.felt()).await.is_err(), "it hangs");
         release.send(()).unwrap();
         pulse.felt().await;

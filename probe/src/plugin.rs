@@ -3,12 +3,15 @@
 //! A thread starts the program, so that one whose file hangs holds nobody up, and waits for its end. The group is killed while its leader
 //! has not been reaped: until then no other group can have its number.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -133,6 +136,9 @@ impl Group {
 
     /// The program's process; none if nobody wants it any more.
     fn start(&self, command: &mut Command) -> Option<io::Result<Child>> {
+        // A file that hangs, hangs here. In the child, where nobody reaches it yet, the program would run the moment that its disk is back,
+        // and do something before it was killed. What else is wrong with the file, the start itself says.
+        drop(File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(command.get_program()));
         if matches!(*self.lock(), State::Unwanted) {
             return None;
         }

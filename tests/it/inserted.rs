@@ -81,8 +81,7 @@ fn a_batch_that_is_inserted_again_is_there_once() {
     let (mut engine, mut publisher) = (Engine::of_group(SETTINGS, "main"), Publisher::new("main", 0, Ledger::default()));
     let log = log();
     let batches: Vec<Batch> = log.chunks(30).map(|records| fold(&mut engine, &mut publisher, records)).collect();
-    let tables =
-        server.query("SELECT name FROM system.tables WHERE database = 'vigie' AND engine LIKE '%MergeTree' ORDER BY name");
+    let tables = server.query("SELECT name FROM system.tables WHERE database = 'vigie' AND engine LIKE '%MergeTree' ORDER BY name");
     let counts = || -> Vec<(String, u64)> {
         let count = |table: &str| server.query(&format!("SELECT count() FROM vigie.{table}")).trim().parse().unwrap();
         tables.lines().map(|table| (table.to_owned(), count(table))).collect()

@@ -110,6 +110,12 @@ impl Program {
         Self { child, log, address }
     }
 
+    /// The number of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote to standard error so far.
     ///
     /// # Panics

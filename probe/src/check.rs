@@ -20,7 +20,7 @@ mod storage;
 mod tcp;
 mod tls;
 #[cfg(test)]
-mod truth;
+pub(crate) mod truth;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -18,19 +18,27 @@ have their tables in those files only; their tests go through faults one by one.
 ";
 
 /// A table: its title, what its columns are, its rows.
-pub(super) struct Truth {
-    pub(super) title: &'static str,
-    pub(super) columns: &'static [&'static str],
-    pub(super) rows: Vec<Vec<String>>,
+pub(crate) struct Truth {
+    pub(crate) title: &'static str,
+    pub(crate) columns: &'static [&'static str],
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+pub(crate) const fn fail(reason: Reason) -> Finding {
+    Finding::Fail(reason)
+}
+
+pub(crate) const fn void(reason: Reason) -> Finding {
+    Finding::Void(reason)
 }
 
 /// A fault as the tests write it.
-pub(super) fn fault(fault: &impl Debug) -> String {
+pub(crate) fn fault(fault: &impl Debug) -> String {
     format!("`{fault:?}`")
 }
 
 /// An outcome with its reason.
-pub(super) fn outcome(finding: Finding) -> String {
+pub(crate) fn outcome(finding: Finding) -> String {
     match finding {
         Finding::Ok => "ok".to_owned(),
         Finding::Fail(reason) => format!("fail {}", word(reason)),
@@ -43,7 +51,7 @@ fn word(reason: Reason) -> String {
     serde_json::to_value(reason).unwrap().as_str().unwrap().to_owned()
 }
 
-pub(super) fn phase(phase: Phase) -> String {
+pub(crate) fn phase(phase: Phase) -> String {
     phase.as_str().to_owned()
 }
 

@@ -12,9 +12,8 @@ const HEAD: &str = "\
 # Truth tables
 
 What a check must say of a fault: the data of the probe's own tests, printed by one of them, which fails when this file is not what they go
-through. Faults are named as the counterparts in `tests/counterparts` name them. `void` is no evidence, with whose doing it was; why each
-ends as it does says the check's file in `src/check/`. The kinds `exec`, `storage`, `s3`, `network`, `compute`, `http`, `tcp`, `tls` and `icmp`
-have their tables in those files only; their tests go through faults one by one.
+through. Faults are named as the tests name them, mostly by the counterparts in `tests/counterparts`. `void` is no evidence, with whose doing
+it was; why each ends as it does says the check's file in `src/check/`. The phase is the one that an attempt ended in.
 ";
 
 /// A table: its title, what its columns are, its rows.
@@ -55,9 +54,23 @@ pub(crate) fn phase(phase: Phase) -> String {
     phase.as_str().to_owned()
 }
 
+/// What is met, how that ends, and in which phase.
+pub(crate) fn row(met: impl Into<String>, finding: Finding, end: Phase) -> Vec<String> {
+    vec![met.into(), outcome(finding), phase(end)]
+}
+
 fn printed() -> String {
     let mut text = HEAD.to_owned();
-    let tables = [super::api::truth(), super::backup::truth(), super::console::truth(), super::dns::truth(), super::internet::truth()];
+    let tables = [
+        super::api::truth(),
+        super::backup::truth(),
+        super::console::truth(),
+        super::dns::truth(),
+        super::exec::truth(),
+        super::internet::truth(),
+        super::s3::truth(),
+        super::storage::truth(),
+    ];
     for table in tables.into_iter().flatten() {
         let rule = "|---".repeat(table.columns.len());
         write!(text, "\n## {}\n\n| {} |\n{rule}|\n", table.title, table.columns.join(" | ")).unwrap();

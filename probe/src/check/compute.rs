@@ -130,6 +130,8 @@ use crate::vitals::{Vitals, Watch};
 #[cfg(test)]
 mod tests;
 mod witness;
+#[cfg(test)]
+pub(super) use tests::truth;
 
 /// So many packets an attempt sends until one is answered.
 pub(super) const PACKETS: u32 = 3;

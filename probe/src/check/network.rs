@@ -189,3 +189,6 @@ fn forbid_fragments(socket: &UdpSocket, to: SocketAddr) -> Result<(), Finding> {
 fn is_narrower(socket: &impl AsFd, to: SocketAddr, mtu: u16) -> bool {
     to.is_ipv4() && getsockopt(socket, sockopt::IpMtu).is_ok_and(|known| known < i32::from(mtu))
 }
+
+#[cfg(test)]
+pub(super) use crate::stamp::tests::truth;

@@ -64,10 +64,12 @@ fn printed() -> String {
     let tables = [
         super::api::truth(),
         super::backup::truth(),
+        super::compute::truth(),
         super::console::truth(),
         super::dns::truth(),
         super::exec::truth(),
         super::internet::truth(),
+        super::network::truth(),
         super::s3::truth(),
         super::storage::truth(),
     ];

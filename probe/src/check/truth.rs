@@ -68,10 +68,13 @@ fn printed() -> String {
         super::console::truth(),
         super::dns::truth(),
         super::exec::truth(),
+        super::http::truth(),
         super::internet::truth(),
         super::network::truth(),
         super::s3::truth(),
         super::storage::truth(),
+        super::tcp::truth(),
+        super::tls::truth(),
     ];
     for table in tables.into_iter().flatten() {
         let rule = "|---".repeat(table.columns.len());

@@ -21,6 +21,8 @@ mod tcp;
 mod tls;
 #[cfg(test)]
 pub(crate) mod truth;
+#[cfg(test)]
+mod ways;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -9,8 +9,8 @@
 //! | an answer, however starved its VM says it is: stolen time, waiting threads, suspension, a clock that is off | ok | | |
 //! | duplicates, forgeries, late answers to an earlier attempt, before an answer or without one | count for nothing | | |
 //! | an answer of another boot than before, and no slot failed between: the VM restarted unseen | fail | unhealthy | rtt |
-//! | no answer at the deadline: the VM is gone, paused or cut off, or does not know the vantage as a peer | fail | timeout | rtt |
-//! | ICMP host or net unreachable, administratively prohibited, or no route | fail | unreachable | rtt |
+//! | no answer at the deadline: the VM is gone, paused or cut off, or does not know the vantage as a peer; ICMP host or net unreachable, of which a socket of UDP is not told | fail | timeout | rtt |
+//! | ICMP administratively prohibited, or no route | fail | unreachable | rtt |
 //! | ICMP port unreachable: some system lives there, but no agent | void | request | rtt |
 //! | an answer without vitals: a STAMP reflector, but no agent | void | request | rtt |
 //! | the name does not resolve | as everywhere | dns, resolver | resolve |

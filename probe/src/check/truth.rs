@@ -75,6 +75,7 @@ fn printed() -> String {
         super::storage::truth(),
         super::tcp::truth(),
         super::tls::truth(),
+        super::ways::truth(),
     ];
     for table in tables.into_iter().flatten() {
         let rule = "|---".repeat(table.columns.len());

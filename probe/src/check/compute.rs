@@ -122,7 +122,7 @@ use witness::Witness;
 
 use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
 use crate::clock::now;
-use crate::net::{Host, Net, fault};
+use crate::net::{Host, Net, late_fault};
 use crate::openiaas::Access;
 use crate::stamp::sender::{Order, exchange};
 use crate::vitals::{Vitals, Watch};
@@ -255,7 +255,7 @@ impl Peer {
         let (figures, error) = exchange(&socket, order, attempt.deadline, |tail| told = Vitals::told(tail)).await;
         trace.close(now());
         let Some(round_trip) = figures.round_trip else {
-            return Err(error.map_or(Finding::Fail(Reason::Timeout), |error| match fault(&error) {
+            return Err(error.map_or(Finding::Fail(Reason::Timeout), |error| match late_fault(&error) {
                 Finding::Fail(Reason::Refused) => Finding::Void(Reason::Request),
                 other => other,
             }));

@@ -38,21 +38,28 @@ const NOBODY: [Finding; 5] = [Finding::Ok, fail(Reason::Refused), fail(Reason::R
 const UNTOLD: [Finding; 5] = [UNREACHABLE, UNREACHABLE, TIMEOUT, TIMEOUT, TIMEOUT];
 
 /// How the way is, where it is so, and how an attempt of each kind ends there.
-const WAYS_TABLE: [(&str, &str, [Finding; 5]); 9] = [
+const WAYS_TABLE: [(&str, &str, [Finding; 5]); 11] = [
     ("the host is there, and nobody listens", "10.9.0.2", NOBODY),
     ("the host is there, and nobody listens", "fd09::2", NOBODY),
     ("packets vanish", "203.0.113.1", [TIMEOUT; 5]),
     ("a router says that it is unreachable", "198.51.100.1", UNTOLD),
     ("a router says that it is unreachable", "2001:db8:1::1", UNTOLD),
     ("a router says that it is prohibited", "198.51.100.129", [UNREACHABLE; 5]),
-    ("a router says that it is prohibited", "2001:db8:2::1", [UNREACHABLE, INTERNAL, INTERNAL, INTERNAL, INTERNAL]),
+    ("a router says that it is prohibited", "2001:db8:2::1", [UNREACHABLE; 5]),
     ("this host has no route", "192.0.2.1", [UNREACHABLE; 5]),
+    ("this host has no route", "2001:db8:3::1", [UNREACHABLE; 5]),
     ("this host's own rules prohibit it", "192.0.2.129", [INTERNAL; 5]),
+    ("this host's own rules prohibit it", "2001:db8:4::1", [INTERNAL; 5]),
 ];
 
 /// Beside what the router does.
 fn own_rules() -> Result<(), String> {
-    configure(&["route add throw 192.0.2.0/25", "route add prohibit 192.0.2.128/25"])
+    configure(&[
+        "route add throw 192.0.2.0/25",
+        "route add prohibit 192.0.2.128/25",
+        "-6 route add throw 2001:db8:3::/48",
+        "-6 route add prohibit 2001:db8:4::/48",
+    ])
 }
 
 #[test]

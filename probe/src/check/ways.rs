@@ -16,8 +16,11 @@ const LONG: Duration = Duration::from_secs(60);
 /// Silence is as long as it is listened to.
 const SHORT: Duration = Duration::from_millis(200);
 
+/// The check of an address.
+type Make = fn(&str) -> Value;
+
 /// The kinds, the check of an address, and the phase in which each meets the way.
-const KINDS: [(&str, fn(&str) -> Value, Phase); 5] = [
+const KINDS: [(&str, Make, Phase); 5] = [
     ("icmp", |to| json!({"kind": "icmp", "address": to}), Phase::Rtt),
     ("tcp", |to| json!({"kind": "tcp", "address": with_port(to)}), Phase::Connect),
     ("dns", |to| json!({"kind": "dns", "server": with_port(to), "name": "www.vigie.test"}), Phase::Request),

@@ -346,7 +346,7 @@ impl Router {
     }
 }
 
-/// As [`in_namespace`], behind a router: 10.9.0.2 and fd09::2.
+/// As [`in_namespace`], behind a router: 10.9.0.2 and `fd09::2`.
 pub(crate) fn behind_a_router(setup: impl FnOnce() -> Result<(), String> + Send + 'static, test: impl FnOnce() + Send + 'static) {
     in_namespace(setup, || {
         let router = match Router::start() {

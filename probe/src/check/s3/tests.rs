@@ -225,8 +225,11 @@ async fn vantages_share_no_object_and_leave_few() {
     }
 }
 
+/// What befalls an object.
+type Blow = fn(&Path);
+
 /// The step of a rotation before which something befalls its object, what befalls it, and how the step ends.
-const OBJECTS_TABLE: [(Step, &str, fn(&Path), Finding, Phase); 7] = [
+const OBJECTS_TABLE: [(Step, &str, Blow, Finding, Phase); 7] = [
     (Step::Head, "is gone", remove, fail(Reason::Missing), Phase::Transfer),
     (Step::Get, "is gone", remove, fail(Reason::Missing), Phase::Transfer),
     (Step::List, "is gone", remove, fail(Reason::Missing), Phase::Transfer),
@@ -270,8 +273,11 @@ async fn what_befalls_an_object_ends_where_the_table_says() {
     }
 }
 
+/// A rotation of something wrong.
+type Wrong = fn(&Store) -> Bench;
+
 /// What is wrong on our side, a rotation that has it, and how its first step ends.
-const OURS_TABLE: [(&str, fn(&Store) -> Bench, Finding, Phase); 4] = [
+const OURS_TABLE: [(&str, Wrong, Finding, Phase); 4] = [
     (
         "the secret key is another",
         |store| bench_with_keys(store, &json!({}), ACCESS_KEY, "another"),
@@ -571,7 +577,7 @@ fn a_block_that_cannot_be_used_says_why_and_reads_no_secret() {
 
 /// For `probe/README.md`.
 pub(in crate::check) fn truth() -> Vec<Truth> {
-    let object = |(step, what, _, finding, phase): &(Step, &str, fn(&Path), Finding, Phase)| {
+    let object = |(step, what, _, finding, phase): &(Step, &str, Blow, Finding, Phase)| {
         [vec![truth::fault(step)], truth::row(*what, *finding, *phase)].concat()
     };
     let answers = ANSWERS_TABLE.iter().map(|(said, finding, phase)| truth::row(truth::fault(said), *finding, *phase));

@@ -174,9 +174,12 @@ async fn what_rots_between_visits_is_corrupt_until_both_attempts_have_seen_it() 
     assert_eq!(steady.first().await, Finding::Fail(Reason::Corrupt));
 }
 
+type Deed = fn(&Disk);
+type End = (Finding, Phase);
+
 /// What somebody in the guest did to the file between two visits, how the slot then ends and in which phase: to the process that made the
 /// first, and to one that has just begun and knows no block.
-const DEEDS_TABLE: [(&str, fn(&Disk), [(Finding, Phase); 2]); 5] = [
+const DEEDS_TABLE: [(&str, Deed, [End; 2]); 5] = [
     ("left it alone", |_| {}, [(Finding::Ok, Phase::Read), (Finding::Ok, Phase::Read)]),
     ("took it away", Disk::empty, [(Finding::Ok, Phase::Read), (Finding::Ok, Phase::Read)]),
     ("cut it short", |disk| disk.tamper(|content| content.truncate(5_000)), [(Finding::Ok, Phase::Read), (Finding::Ok, Phase::Read)]),
@@ -230,8 +233,11 @@ async fn another_probe_of_the_same_name_is_no_corruption() {
     assert_eq!((met, trace.last), (found, Some(phase)), "{what}");
 }
 
-/// What is where the disk should be, given a directory that is there, and how the attempt ends.
-const MOUNTS_TABLE: [(&str, fn(&Path) -> PathBuf, Finding, Phase); 3] = [
+/// Where the disk should be, given a directory that is there.
+type Mount = fn(&Path) -> PathBuf;
+
+/// What is there instead, and how the attempt ends.
+const MOUNTS_TABLE: [(&str, Mount, Finding, Phase); 3] = [
     ("a directory of another disk", Path::to_owned, void(Reason::Internal), Phase::Open),
     ("a file system in memory", |_| PathBuf::from("/dev/shm"), void(Reason::Internal), Phase::Open),
     ("nothing", |dir| dir.join("absent"), void(Reason::Internal), Phase::Open),
@@ -268,7 +274,7 @@ pub(in crate::check) fn truth() -> Vec<Truth> {
         let faults: Vec<_> = faults.iter().map(fault).collect();
         vec![faults.join(", "), truth::outcome(*finding), truth::phase(*phase), (*reached).to_owned()]
     };
-    let deed = |(deed, _, [(known, ends), (new, begins)]): &(&str, fn(&Disk), [(Finding, Phase); 2])| {
+    let deed = |(deed, _, [(known, ends), (new, begins)]): &(&str, Deed, [End; 2])| {
         vec![(*deed).to_owned(), truth::outcome(*known), truth::phase(*ends), truth::outcome(*new), truth::phase(*begins)]
     };
     let place = |(what, finding, phase): (&str, Finding, Phase)| truth::row(what, finding, phase);

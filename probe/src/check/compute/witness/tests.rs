@@ -169,7 +169,7 @@ async fn faults_of_the_api_end_where_the_table_says() {
         }
     };
     let scopes = [Scope::Everything, Scope::Only(Route::VirtualMachines), Scope::Only(Route::Hosts), Scope::Only(Route::Login)];
-    all(scopes.into_iter().flat_map(|scope| FAULTS_TABLE.map(|row| meet(scope, row)))).await;
+    all(scopes.into_iter().flat_map(|scope| FAULTS_TABLE.map(|row| meet(scope, row))).collect::<Vec<_>>()).await;
     let mut bench = Bench::start().await;
     let check = bench.check("compute", &settings());
     assert_eq!(bench.slot(&*check).await.0, OK);

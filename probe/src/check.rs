@@ -20,7 +20,9 @@ mod storage;
 mod tcp;
 mod tls;
 #[cfg(test)]
-mod truth;
+pub(crate) mod truth;
+#[cfg(test)]
+mod ways;
 
 use std::future::Future;
 use std::pin::Pin;

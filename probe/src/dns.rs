@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 use crate::check::Finding;
-use crate::net::{Net, Source, fault, own_fault};
+use crate::net::{Net, Source, fault, late_fault, own_fault};
 use vigie_contract::Reason;
 
 /// The largest datagram that is taken; without EDNS a server sends at most 512 bytes and says that there is more.
@@ -33,10 +33,10 @@ pub(crate) async fn ask(source: Source, server: SocketAddr, question: &Question,
     let socket = Net::datagram_socket(source, server).await?;
     let mut buffer = vec![0; MOST_BYTES];
     loop {
-        socket.send(&bytes).await.map_err(|error| fault(&error))?;
+        socket.send(&bytes).await.map_err(|error| late_fault(&error))?;
         let answer = tokio::time::timeout(resend_after, async {
             loop {
-                let length = socket.recv(&mut buffer).await.map_err(|error| fault(&error))?;
+                let length = socket.recv(&mut buffer).await.map_err(|error| late_fault(&error))?;
                 // Late answers to earlier questions, and forgeries, are not ours.
                 match Message::from_vec(&buffer[..length]) {
                     Ok(answer) if answers(&answer, id, question) => return Ok(answer),

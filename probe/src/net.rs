@@ -127,7 +127,15 @@ impl Net {
         if let Some(from) = self.source.toward(ip) {
             socket.bind(from).map_err(|error| own_fault(&error))?;
         }
-        socket.connect(SocketAddr::new(ip, port)).await.map_err(|error| fault(&error))
+        let to = SocketAddr::new(ip, port);
+        match socket.connect(to).await {
+            // A rule of this host refuses datagrams, too, and at once.
+            Err(error) if is_prohibited(&error) => {
+                Self::datagram_socket(self.source, to).await?;
+                Err(late_fault(&error))
+            }
+            connected => connected.map_err(|error| fault(&error)),
+        }
     }
 
     /// Phase tls, and what the certificates say.
@@ -207,6 +215,16 @@ pub(crate) fn fault(error: &io::Error) -> Finding {
         io::ErrorKind::TimedOut => Finding::Fail(Reason::Timeout),
         _ => Finding::Fail(Reason::Protocol),
     }
+}
+
+/// As [`fault`], of a socket for datagrams that is connected: no rule of this host stood against that. So what is prohibited is what a
+/// router says over IPv6 (RFC 4443, type 1, codes 1, 5 and 6); over IPv4 its word is another.
+pub(crate) fn late_fault(error: &io::Error) -> Finding {
+    if is_prohibited(error) { Finding::Fail(Reason::Unreachable) } else { fault(error) }
+}
+
+fn is_prohibited(error: &io::Error) -> bool {
+    error.raw_os_error().map(Errno::from_raw) == Some(Errno::EACCES)
 }
 
 /// An error that can only be the probe's own: descriptors, ports, memory, rights.

@@ -12,7 +12,7 @@ pub(crate) mod sender;
 mod session;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use peer::{NoPrefix, Prefix};
 pub(crate) use session::Exchange;

@@ -10,6 +10,7 @@ use vigie_contract::{Catalogue, Reason, Span};
 
 use super::{Attempt, Check, Finding, Trace, build};
 use crate::clock::{now, wall_now};
+use crate::icmp::Pinger;
 use crate::net::{self, Net, Source};
 use crate::resolve::Resolver;
 
@@ -20,6 +21,9 @@ pub(super) struct Bench {
     net: Net,
     check: Box<dyn Check>,
     target: &'static str,
+    pub(super) vantage: &'static str,
+    /// How far the probe's clock is ahead.
+    pub(super) ahead: Span,
     /// After so long an attempt is given up.
     pub(super) patience: Duration,
 }
@@ -30,13 +34,20 @@ impl Bench {
     }
 
     pub(super) fn of(target: &'static str, check: Box<dyn Check>) -> Self {
-        Self { net: some_net(), check, target, patience: PATIENCE }
+        Self { net: some_net(), check, target, vantage: "az05", ahead: Span::ZERO, patience: PATIENCE }
+    }
+
+    /// One with the echo engine, which lives inside a [`LocalSet`](tokio::task::LocalSet) only.
+    pub(super) fn with_pinger(target: &'static str, block: &Value) -> Self {
+        let mut bench = Self::new(target, block);
+        bench.net.pinger = Ok(Pinger::start(Source::default()).unwrap());
+        bench
     }
 
     pub(super) async fn attempt(&self, is_retry: bool) -> (Finding, Trace) {
         let deadline = tokio::time::Instant::now().into_std() + self.patience;
         let mut trace = Trace::new(now());
-        let (target, vantage, wall, clock_error) = (self.target, "az05", wall_now(), Span::ZERO);
+        let (target, vantage, wall, clock_error) = (self.target, self.vantage, wall_now() + self.ahead, Span::ZERO);
         let attempt = Attempt { net: &self.net, id: "run-0-1", target, vantage, is_retry, wall, deadline, clock_error };
         let found = tokio::time::timeout_at(deadline.into(), self.check.attempt(&attempt, &mut trace)).await;
         trace.close(now());
@@ -59,14 +70,14 @@ impl Bench {
         self.attempt(true).await.0
     }
 
-    /// An attempt whose time is over as soon as `something` has happened, however long that takes.
+    /// An attempt whose time is over as soon as `something` has happened, however long that takes. What comes of it is kept until then.
     pub(super) async fn attempt_until(&self, something: impl Future) -> (Finding, Trace) {
         let mut attempt = pin!(self.attempt(false));
-        tokio::select! {
+        let _kept = tokio::select! {
             biased;
             (found, _) = &mut attempt => panic!("{found:?} before its time"),
-            _ = something => {}
-        }
+            kept = something => kept,
+        };
         tokio::time::pause();
         tokio::time::advance(self.patience).await;
         let given_up = attempt.await;

@@ -9,8 +9,8 @@
 //! | an answer, however starved its VM says it is: stolen time, waiting threads, suspension, a clock that is off | ok | | |
 //! | duplicates, forgeries, late answers to an earlier attempt, before an answer or without one | count for nothing | | |
 //! | an answer of another boot than before, and no slot failed between: the VM restarted unseen | fail | unhealthy | rtt |
-//! | no answer at the deadline: the VM is gone, paused or cut off, or does not know the vantage as a peer | fail | timeout | rtt |
-//! | ICMP host or net unreachable, administratively prohibited, or no route | fail | unreachable | rtt |
+//! | no answer at the deadline: the VM is gone, paused or cut off, or does not know the vantage as a peer; ICMP host or net unreachable, of which a socket of UDP is not told | fail | timeout | rtt |
+//! | ICMP administratively prohibited, or no route | fail | unreachable | rtt |
 //! | ICMP port unreachable: some system lives there, but no agent | void | request | rtt |
 //! | an answer without vitals: a STAMP reflector, but no agent | void | request | rtt |
 //! | the name does not resolve | as everywhere | dns, resolver | resolve |
@@ -122,7 +122,7 @@ use witness::Witness;
 
 use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
 use crate::clock::now;
-use crate::net::{Host, Net, fault};
+use crate::net::{Host, Net, late_fault};
 use crate::openiaas::Access;
 use crate::stamp::sender::{Order, exchange};
 use crate::vitals::{Vitals, Watch};
@@ -130,6 +130,8 @@ use crate::vitals::{Vitals, Watch};
 #[cfg(test)]
 mod tests;
 mod witness;
+#[cfg(test)]
+pub(super) use tests::truth;
 
 /// So many packets an attempt sends until one is answered.
 pub(super) const PACKETS: u32 = 3;
@@ -253,7 +255,7 @@ impl Peer {
         let (figures, error) = exchange(&socket, order, attempt.deadline, |tail| told = Vitals::told(tail)).await;
         trace.close(now());
         let Some(round_trip) = figures.round_trip else {
-            return Err(error.map_or(Finding::Fail(Reason::Timeout), |error| match fault(&error) {
+            return Err(error.map_or(Finding::Fail(Reason::Timeout), |error| match late_fault(&error) {
                 Finding::Fail(Reason::Refused) => Finding::Void(Reason::Request),
                 other => other,
             }));

@@ -198,3 +198,5 @@ fn judge(status: ExitStatus) -> Result<(), Finding> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;

@@ -226,3 +226,8 @@ impl Http {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;

@@ -34,7 +34,7 @@ use vigie_contract::Reason;
 
 use super::{Answer, Attempt, Check, CheckError, Finding, Kind, Phase, Trace};
 use crate::clock::now;
-use crate::net::{Host, Net, fault, own_fault};
+use crate::net::{Host, Net, late_fault, own_fault};
 use crate::stamp::echo;
 use crate::stamp::packet::padding;
 use crate::stamp::sender::{Order, exchange};
@@ -136,7 +136,7 @@ impl Network {
         trace.close(now());
         connection.phases().filter(|(phase, _)| *phase != Phase::Resolve).for_each(|(phase, length)| trace.set(phase, length));
         if figures.sent < self.packets || figures.sent - figures.replied > self.most_lost {
-            return Err(error.map_or(Finding::Fail(Reason::Timeout), |error| fault(&error)));
+            return Err(error.map_or(Finding::Fail(Reason::Timeout), |error| late_fault(&error)));
         }
         if let Some(round_trip) = figures.round_trip {
             trace.set(Phase::Rtt, round_trip);
@@ -169,7 +169,7 @@ impl Network {
         match error {
             _ if is_too_large || is_narrower(&socket, to, mtu) => Err(Finding::Fail(Reason::Unhealthy)),
             _ if replied > 0 => Ok(()),
-            Some(error) => Err(fault(&error)),
+            Some(error) => Err(late_fault(&error)),
             None => Err(Finding::Fail(Reason::Unhealthy)),
         }
     }
@@ -189,3 +189,6 @@ fn forbid_fragments(socket: &UdpSocket, to: SocketAddr) -> Result<(), Finding> {
 fn is_narrower(socket: &impl AsFd, to: SocketAddr, mtu: u16) -> bool {
     to.is_ipv4() && getsockopt(socket, sockopt::IpMtu).is_ok_and(|known| known < i32::from(mtu))
 }
+
+#[cfg(test)]
+pub(super) use crate::stamp::tests::truth;

@@ -324,3 +324,5 @@ fn prefix(attempt: &Attempt<'_>) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;

@@ -148,3 +148,5 @@ fn judge(trouble: Trouble) -> Finding {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;

@@ -63,3 +63,8 @@ impl Check for Tls {
         Kind::Tls
     }
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;

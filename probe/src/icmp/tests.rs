@@ -346,16 +346,25 @@ impl Router {
     }
 }
 
+/// As [`in_namespace`], behind a router: 10.9.0.2 and `fd09::2`.
+pub(crate) fn behind_a_router(setup: impl FnOnce() -> Result<(), String> + Send + 'static, test: impl FnOnce() + Send + 'static) {
+    in_namespace(setup, || {
+        let router = match Router::start() {
+            Ok(router) => router,
+            Err(why) => return skipped(&why),
+        };
+        test();
+        drop(router.stop);
+        router.thread.join().unwrap();
+    });
+}
+
 #[test]
 fn what_a_router_says_is_said_of_the_right_echo() {
     for mode in [Mode::Datagram, Mode::Raw] {
-        in_namespace(
+        behind_a_router(
             || set("ipv4/ping_group_range", ALL_GROUPS),
             move || {
-                let router = match Router::start() {
-                    Ok(router) => router,
-                    Err(why) => return skipped(&why),
-                };
                 run(async {
                     let pinger = pinger(&[mode]);
                     let to = ["198.51.100.1", "10.9.0.2", "198.51.100.129", "2001:db8:1::1", "fd09::2", "2001:db8:2::1"].map(ip);
@@ -381,8 +390,6 @@ fn what_a_router_says_is_said_of_the_right_echo() {
                     assert_eq!(pinger.echo(ip("203.0.113.1"), now() + SHORT).await, Echo::TimedOut);
                     assert_eq!(pinger.counts(), Counts { replied: 4, ..Counts::default() });
                 });
-                drop(router.stop);
-                router.thread.join().unwrap();
             },
         );
     }

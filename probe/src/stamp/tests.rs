@@ -11,6 +11,7 @@ use vigie_contract::{Reason, Span};
 use super::echo::{MOST_BYTES, MOST_CONNECTIONS};
 use super::packet::{ErrorEstimate, LENGTH, Reply, Request, Stamp};
 use super::reflector::{Counts, Ignored, Reflectors};
+use crate::check::truth::{self, Truth, fail};
 use crate::check::{self, Attempt, Finding, Phase, Trace};
 use crate::clock::{Clock, now, wall_now};
 use crate::icmp::tests::{black_hole, configure, in_namespace};
@@ -135,17 +136,56 @@ fn any_stamp_reflector_can_be_the_peer() {
     }
 }
 
+/// What a relay sends back when this many answers have come, the last of which it is given.
+type Back = fn(usize, Vec<u8>) -> Vec<Vec<u8>>;
+
+/// What becomes of the answers to three packets, under which settings, how the attempt ends, and how many of the three were answered.
+type Row = (&'static str, Back, &'static str, Finding, Phase, u32);
+
+const ANSWERS_TABLE: [Row; 13] = [
+    ("all come", |_, answer| vec![answer], r#"{"most_lost": 0}"#, Finding::Ok, Phase::Rtt, 3),
+    ("one comes", only_the_second, "{}", Finding::Ok, Phase::Rtt, 1),
+    ("one comes", only_the_second, r#"{"most_lost": 1}"#, fail(Reason::Timeout), Phase::Rtt, 1),
+    ("two come", |count, answer| if count == 2 { vec![] } else { vec![answer] }, r#"{"most_lost": 1}"#, Finding::Ok, Phase::Rtt, 2),
+    ("none comes", |_, _| vec![], "{}", fail(Reason::Timeout), Phase::Rtt, 0),
+    ("each comes twice", |_, answer| vec![answer.clone(), answer], r#"{"most_lost": 0}"#, Finding::Ok, Phase::Rtt, 3),
+    ("noise comes before each", |_, answer| vec![vec![0; 20], answer], r#"{"most_lost": 0}"#, Finding::Ok, Phase::Rtt, 3),
+    ("each has another number", |_, answer| vec![with_other(27, answer)], "{}", fail(Reason::Timeout), Phase::Rtt, 0),
+    ("each has another time", |_, answer| vec![with_other(35, answer)], "{}", fail(Reason::Timeout), Phase::Rtt, 0),
+    ("each is of another session", |_, answer| vec![with_other(15, answer)], "{}", fail(Reason::Timeout), Phase::Rtt, 0),
+    ("all come", |_, answer| vec![answer], r#"{"mtu": 1500}"#, Finding::Ok, Phase::Rtt, 3),
+    ("only small ones come", only_small, "{}", Finding::Ok, Phase::Rtt, 3),
+    ("only small ones come", only_small, r#"{"mtu": 1500}"#, fail(Reason::Unhealthy), Phase::Rtt, 3),
+];
+
+fn only_the_second(count: usize, answer: Vec<u8>) -> Vec<Vec<u8>> {
+    if count == 2 { vec![answer] } else { vec![] }
+}
+
+fn only_small(_: usize, answer: Vec<u8>) -> Vec<Vec<u8>> {
+    if answer.len() > LENGTH { vec![] } else { vec![answer] }
+}
+
+/// The answer with another octet there.
+fn with_other(at: usize, mut answer: Vec<u8>) -> Vec<u8> {
+    answer[at] ^= 0x81;
+    answer
+}
+
 #[test]
-fn loss_is_told_and_fails_only_beyond_what_may_be_lost() {
+fn answers_end_where_the_table_says() {
     let (_reflectors, to, _) = reflector(LOOPBACK, &["127.0.0.1"]);
-    let lossy = || relay(to, |count, answer| if count == 2 { vec![answer] } else { vec![] });
-    let (finding, trace) = attempt(json!({"address": lossy().to_string(), "packets": 3}), Span::ZERO, AMPLE);
-    assert_eq!((finding, exchange(&trace).sent, exchange(&trace).replied), (Finding::Ok, 3, 1));
-    let (finding, trace) = attempt(json!({"address": lossy().to_string(), "packets": 3, "most_lost": 1}), Span::ZERO, AMPLE);
-    assert_eq!((finding, exchange(&trace).replied, trace.latency), (Finding::Fail(Reason::Timeout), 1, None));
-    let deaf = relay(to, |_, _| vec![]);
-    let (finding, trace) = attempt(json!({"address": deaf.to_string(), "packets": 2}), Span::ZERO, AMPLE);
-    assert_eq!((finding, exchange(&trace).replied), (Finding::Fail(Reason::Timeout), 0));
+    let meet = |(what, back, more, found, phase, replied): Row| {
+        let mut settings: serde_json::Value = serde_json::from_str(more).unwrap();
+        (settings["address"], settings["packets"]) = (json!(relay(to, back).to_string()), json!(3));
+        // What is lost is waited for to the end.
+        let patience = if replied < 3 || found != Finding::Ok { AMPLE } else { LONG };
+        let (met, trace) = attempt(settings, Span::ZERO, patience);
+        assert_eq!((met, trace.last), (found, Some(phase)), "{what}, with {more}");
+        assert_eq!((exchange(&trace).sent, exchange(&trace).replied), (3, replied), "{what}, with {more}");
+        assert_eq!(trace.latency.is_some(), found != fail(Reason::Timeout), "{what}, with {more}: large packets have no part in it");
+    };
+    std::thread::scope(|scope| ANSWERS_TABLE.into_iter().for_each(|row| drop(scope.spawn(move || meet(row)))));
 }
 
 #[test]
@@ -242,14 +282,6 @@ fn packets_that_are_too_large_for_the_path_are_unhealthy_only_if_asked_for() {
 }
 
 #[test]
-fn a_path_that_swallows_large_packets_is_unhealthy() {
-    let (_reflectors, to, _) = reflector(LOOPBACK, &["127.0.0.1"]);
-    let swallowing = relay(to, |_, answer| if answer.len() > LENGTH { vec![] } else { vec![answer] });
-    let settings = json!({"address": swallowing.to_string(), "packets": 2, "mtu": 1500});
-    assert_eq!(attempt(settings, Span::ZERO, AMPLE).0, Finding::Fail(Reason::Unhealthy));
-}
-
-#[test]
 fn silence_is_a_timeout_and_no_route_is_unreachable() {
     in_namespace(black_hole, || {
         let (finding, trace) = attempt(json!({"address": "192.0.2.7:862", "packets": 2, "mtu": 1500}), Span::ZERO, AMPLE);
@@ -269,8 +301,9 @@ fn hear(stream: &mut TcpStream) -> [u8; 64] {
     question
 }
 
-/// A reflector, and at the same port of TCP a server of this manner.
-fn beside_tcp(manner: Manner) -> SocketAddr {
+/// A reflector, and at the same port of TCP a server of this manner; or nobody.
+fn beside_tcp(manner: Option<Manner>) -> SocketAddr {
+    let Some(manner) = manner else { return independent_reflector() };
     let (listener, socket) = std::iter::repeat_with(|| TcpListener::bind(LOOPBACK).unwrap())
         .find_map(|listener| UdpSocket::bind(listener.local_addr().unwrap()).ok().map(|socket| (listener, socket)))
         .unwrap();
@@ -278,43 +311,40 @@ fn beside_tcp(manner: Manner) -> SocketAddr {
     independent_reflector_at(socket)
 }
 
+/// Which manner of echoing, how an attempt with `tcp_echo` ends, and how far its connection comes.
+const ECHOES_TABLE: [(&str, Option<Manner>, Finding, Phase); 7] = [
+    ("all at once", Some(|mut stream| echo(&mut stream, |octets| vec![octets.to_vec()])), Finding::Ok, Phase::Transfer),
+    ("in pieces", Some(|mut stream| echo(&mut stream, |octets| octets.map(|octet| vec![octet]).into())), Finding::Ok, Phase::Transfer),
+    (
+        "other octets",
+        Some(|mut stream| echo(&mut stream, |octets| vec![octets.map(|octet| !octet).to_vec()])),
+        fail(Reason::Content),
+        Phase::Transfer,
+    ),
+    ("half of them", Some(|mut stream| echo(&mut stream, |octets| vec![octets[..32].to_vec()])), fail(Reason::Reset), Phase::Transfer),
+    ("none, and the end", Some(|mut stream| echo(&mut stream, |_| vec![])), fail(Reason::Reset), Phase::Transfer),
+    ("none, ever", Some(std::mem::forget), fail(Reason::Timeout), Phase::Transfer),
+    ("nobody listens", None, fail(Reason::Refused), Phase::Connect),
+];
+
+/// Says the pieces that `answer` makes of what it hears.
+fn echo(stream: &mut TcpStream, answer: fn([u8; 64]) -> Vec<Vec<u8>>) {
+    let question = hear(stream);
+    answer(question).iter().for_each(|piece| stream.write_all(piece).unwrap());
+}
+
 #[test]
-fn each_manner_of_echoing_has_its_finding() {
-    let right: Manner = |mut stream| {
-        let question = hear(&mut stream);
-        stream.write_all(&question).unwrap();
-    };
-    let in_pieces: Manner = |mut stream| hear(&mut stream).iter().for_each(|octet| stream.write_all(&[*octet]).unwrap());
-    let other: Manner = |mut stream| {
-        let question = hear(&mut stream);
-        stream.write_all(&question.map(|octet| !octet)).unwrap();
-    };
-    let half: Manner = |mut stream| {
-        let question = hear(&mut stream);
-        stream.write_all(&question[..32]).unwrap();
-    };
-    let closing: Manner = |mut stream| {
-        hear(&mut stream);
-    };
-    let silent: Manner = |stream| std::mem::forget(stream);
-    let fail = Finding::Fail;
-    for (what, manner, patience, expected, farthest) in [
-        ("right", right, LONG, Finding::Ok, Phase::Transfer),
-        ("in pieces", in_pieces, LONG, Finding::Ok, Phase::Transfer),
-        ("other octets", other, LONG, fail(Reason::Content), Phase::Transfer),
-        ("half of them", half, LONG, fail(Reason::Reset), Phase::Transfer),
-        ("closing", closing, LONG, fail(Reason::Reset), Phase::Transfer),
-        ("silent", silent, AMPLE, fail(Reason::Timeout), Phase::Transfer),
-    ] {
+fn echoes_end_where_the_table_says() {
+    for (what, manner, found, farthest) in ECHOES_TABLE {
         let to = beside_tcp(manner).to_string();
-        let (finding, trace) = attempt(json!({"address": to, "tcp_echo": true}), Span::ZERO, patience);
-        assert_eq!((finding, exchange(&trace).replied), (expected, 5), "{what}");
-        assert!(trace.phases().any(|(phase, _)| phase == farthest) && trace.phases().any(|(phase, _)| phase == Phase::Connect), "{what}");
+        let patience = if found == fail(Reason::Timeout) { AMPLE } else { LONG };
+        let (met, trace) = attempt(json!({"address": to, "tcp_echo": true}), Span::ZERO, patience);
+        assert_eq!((met, exchange(&trace).replied), (found, 5), "{what}");
+        let of_connection: Vec<_> = trace.phases().map(|(phase, _)| phase).filter(|phase| *phase != Phase::Rtt).collect();
+        assert!(of_connection.contains(&Phase::Connect) && of_connection.last() == Some(&farthest), "{what}: {of_connection:?}");
         assert_eq!(trace.latency, exchange(&trace).round_trip, "{what}: the latency is that of the packets");
         assert_eq!(attempt(json!({"address": to}), Span::ZERO, LONG).0, Finding::Ok, "{what}, where nobody asks for it");
     }
-    let without = independent_reflector().to_string();
-    assert_eq!(attempt(json!({"address": without, "tcp_echo": true}), Span::ZERO, LONG).0, fail(Reason::Refused));
 }
 
 #[test]
@@ -369,4 +399,24 @@ fn a_peer_is_echoed_so_much_over_so_many_connections() {
         stream.write_all(b"a").is_ok() && stream.read_exact(&mut [0]).is_ok()
     };
     assert!(std::iter::repeat_with(is_answered).take_while(|_| now() < end).any(|answered| answered), "one has gone, another may come");
+}
+
+/// For `probe/README.md`.
+pub(crate) fn truth() -> Vec<Truth> {
+    let answer = |(what, _, settings, finding, phase, _): &Row| {
+        vec![(*what).to_owned(), format!("`{settings}`"), truth::outcome(*finding), truth::phase(*phase)]
+    };
+    let echo = |(what, _, finding, phase): &(&str, Option<Manner>, Finding, Phase)| truth::row(*what, *finding, *phase);
+    vec![
+        Truth {
+            title: "network: of the answers to three packets",
+            columns: &["answers", "settings", "outcome", "phase"],
+            rows: ANSWERS_TABLE.iter().map(answer).collect(),
+        },
+        Truth {
+            title: "network: with `tcp_echo`, what was said comes back so",
+            columns: &["echo", "outcome", "phase"],
+            rows: ECHOES_TABLE.iter().map(echo).collect(),
+        },
+    ]
 }

@@ -7,19 +7,11 @@ use vigie_counterparts::openiaas::{Fault, Route, Scope};
 
 use super::*;
 use crate::check::Phase;
-use crate::check::truth::{self, Truth};
+use crate::check::truth::{self, Truth, fail, void};
 use crate::openiaas::tests::{Bench, all, farthest};
 
 /// A fault, the requests that meet it, and how the slot that meets it ends.
 type Row = (Scope, Fault, Finding, Phase);
-
-const fn fail(reason: Reason) -> Finding {
-    Finding::Fail(reason)
-}
-
-const fn void(reason: Reason) -> Finding {
-    Finding::Void(reason)
-}
 
 const LOGIN: Scope = Scope::Only(Route::Login);
 

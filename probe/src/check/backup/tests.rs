@@ -5,16 +5,8 @@ use vigie_counterparts::openiaas::{Fault, Route, Scope, World};
 
 use super::*;
 use crate::check::Phase;
-use crate::check::truth::{self, Truth};
+use crate::check::truth::{self, Truth, fail, void};
 use crate::openiaas::tests::{Bench, all, farthest};
-
-const fn fail(reason: Reason) -> Finding {
-    Finding::Fail(reason)
-}
-
-const fn void(reason: Reason) -> Finding {
-    Finding::Void(reason)
-}
 
 fn lists(list: &str) -> Value {
     json!({"operation": "lists", "zone": "az05", "list": list})

@@ -15,6 +15,7 @@ use vigie_contract::catalogue::{Catalogue, Strictness};
 use vigie_counterparts::agent::{Agent, Guest, Manner};
 
 use super::*;
+use crate::check::truth::{self, Truth, void};
 use crate::check::{Check, build};
 use crate::clock::{Clock, span, wall_now};
 use crate::icmp::tests::{black_hole, in_namespace};
@@ -76,27 +77,112 @@ fn vitals(trace: &Trace) -> Vitals {
 const GUEST: Guest =
     Guest { boot: 1, up_us: 900, asleep_us: 20, lived_us: 800, ticks: 1_000, stolen_ticks: 3, waited_us: 7, clock_error_us: 5 };
 
+/// How the agent answers, and how the attempt ends.
+const MANNERS_TABLE: [(Manner, Finding, Phase); 9] = [
+    (Manner::Right, OK, Phase::Rtt),
+    (Manner::Lossy, OK, Phase::Rtt),
+    (Manner::Twice, OK, Phase::Rtt),
+    (Manner::Silent, TIMEOUT, Phase::Rtt),
+    (Manner::OtherSequence, TIMEOUT, Phase::Rtt),
+    (Manner::OtherTime, TIMEOUT, Phase::Rtt),
+    (Manner::OtherSession, TIMEOUT, Phase::Rtt),
+    (Manner::PlainStamp, void(Reason::Request), Phase::Rtt),
+    (Manner::Short, void(Reason::Request), Phase::Rtt),
+];
+
+/// What is waited for to the end.
+fn patience(found: Finding) -> Duration {
+    if found == TIMEOUT { AMPLE } else { LONG }
+}
+
 #[test]
-fn each_manner_of_answering_has_its_finding() {
-    let request = Finding::Void(Reason::Request);
-    for (manner, patience, expected) in [
-        (Manner::Right, LONG, OK),
-        (Manner::Lossy, LONG, OK),
-        (Manner::Twice, LONG, OK),
-        (Manner::Silent, AMPLE, TIMEOUT),
-        (Manner::OtherSequence, AMPLE, TIMEOUT),
-        (Manner::OtherTime, AMPLE, TIMEOUT),
-        (Manner::OtherSession, AMPLE, TIMEOUT),
-        (Manner::PlainStamp, LONG, request),
-        (Manner::Short, LONG, request),
-    ] {
+fn answers_end_where_the_table_says() {
+    for (manner, found, phase) in MANNERS_TABLE {
         let agent = Agent::start(GUEST).unwrap();
         agent.set_manner(manner);
-        let (finding, trace) = Asker::of(agent.address()).attempt(false, patience);
-        assert_eq!(finding, expected, "{manner:?}");
-        assert_eq!(trace.facts.vitals.is_some(), expected == OK, "{manner:?}");
-        assert_eq!(trace.latency.is_some(), !matches!(expected, Finding::Fail(_)), "{manner:?}");
-        assert!(trace.phases().any(|(phase, _)| phase == Phase::Rtt), "{manner:?}");
+        let (met, trace) = Asker::of(agent.address()).attempt(false, patience(found));
+        assert_eq!((met, trace.last), (found, Some(phase)), "{manner:?}");
+        assert_eq!(trace.facts.vitals.is_some(), found == OK, "{manner:?}");
+        assert_eq!(trace.latency.is_some(), !matches!(found, Finding::Fail(_)), "{manner:?}");
+    }
+}
+
+/// Who answers an attempt: the VM, booted so many times, or nobody, or a reflector without an agent.
+#[derive(Clone, Copy, Debug)]
+enum Heard {
+    Boot(u128),
+    Nobody,
+    PlainStamp,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// A slot: a second attempt follows a failure.
+    Slot(Heard),
+    /// A first attempt that no second follows, since the probe excuses what it found.
+    First(Heard),
+    /// A second attempt, whatever the first one has heard.
+    Second(Heard),
+}
+
+use Heard::{Boot, Nobody, PlainStamp};
+use Turn::{First, Second, Slot};
+
+/// What one asker meets in turn, and how each ends.
+const HISTORIES_TABLE: [(&str, &[(Turn, Finding)]); 5] = [
+    ("it restarts between two slots", &[(Slot(Boot(1)), OK), (Slot(Boot(1)), OK), (Slot(Boot(2)), RESTARTED), (Slot(Boot(2)), OK)]),
+    ("who never heard it before cannot tell", &[(Slot(Boot(2)), OK)]),
+    (
+        "a restart that failed slots ends with the first answer, and excuses no later one",
+        &[
+            (Slot(Boot(1)), OK),
+            (Slot(Nobody), TIMEOUT),
+            (Slot(Boot(2)), OK),
+            (Slot(Boot(2)), OK),
+            (Slot(Boot(3)), RESTARTED),
+            (Slot(Boot(3)), OK),
+        ],
+    ),
+    (
+        "what made no sample of a failure excuses nothing",
+        &[
+            (Slot(Boot(1)), OK),
+            (First(Boot(2)), RESTARTED),
+            (First(Nobody), TIMEOUT),
+            (Second(PlainStamp), void(Reason::Request)),
+            (Slot(Boot(2)), RESTARTED),
+            (Slot(Boot(2)), OK),
+        ],
+    ),
+    (
+        "only the second attempt gets an answer, of another boot",
+        &[(Slot(Boot(1)), OK), (First(Nobody), TIMEOUT), (Second(Boot(2)), RESTARTED), (Slot(Boot(2)), OK)],
+    ),
+];
+
+#[test]
+fn restarts_end_where_the_table_says() {
+    for (what, turns) in HISTORIES_TABLE {
+        let agent = Agent::start(GUEST).unwrap();
+        let asker = Asker::of(agent.address());
+        for (at, (turn, found)) in turns.iter().enumerate() {
+            let (Slot(heard) | First(heard) | Second(heard)) = *turn;
+            match heard {
+                Boot(boot) => {
+                    agent.set_guest(Guest { boot, ..GUEST });
+                    agent.set_manner(Manner::Right);
+                }
+                Nobody => agent.set_manner(Manner::Silent),
+                PlainStamp => agent.set_manner(Manner::PlainStamp),
+            }
+            let met = match turn {
+                Slot(_) => asker.slot(patience(*found)),
+                First(_) => asker.attempt(false, patience(*found)).0,
+                Second(_) => asker.attempt(true, patience(*found)).0,
+            };
+            assert_eq!(met, *found, "{what}: {turn:?}, number {at}");
+        }
     }
 }
 
@@ -123,58 +209,6 @@ fn a_starved_vm_lives_and_says_how_it_is() {
     let (us, told) = (Span::from_us, vitals(&trace));
     assert_eq!((finding, told.stolen_ticks, told.ticks, told.up, told.lived), (OK, 990, 1_000, us(900), Some(us(800))));
     assert_eq!((told.waited, told.asleep, told.clock_error), (Some(us(5_000_000)), us(20_000_000), Some(us(9_000_000))));
-}
-
-#[test]
-fn a_restart_between_two_slots_fails_the_one_that_sees_it_and_no_other() {
-    let agent = Agent::start(GUEST).unwrap();
-    let asker = Asker::of(agent.address());
-    assert_eq!([asker.slot(LONG), asker.slot(LONG)], [OK, OK]);
-    agent.set_guest(Guest { boot: 2, up_us: 1, ..GUEST });
-    assert_eq!([asker.slot(LONG), asker.slot(LONG)], [RESTARTED, OK]);
-    assert_eq!(Asker::of(agent.address()).slot(LONG), OK, "who never heard it before cannot tell");
-}
-
-#[test]
-fn a_restart_that_failed_slots_ends_with_the_first_answer() {
-    let agent = Agent::start(GUEST).unwrap();
-    let asker = Asker::of(agent.address());
-    assert_eq!(asker.slot(LONG), OK);
-    agent.set_manner(Manner::Silent);
-    assert_eq!(asker.slot(AMPLE), TIMEOUT);
-    agent.set_guest(Guest { boot: 2, ..GUEST });
-    agent.set_manner(Manner::Right);
-    assert_eq!([asker.slot(LONG), asker.slot(LONG)], [OK, OK]);
-    agent.set_guest(Guest { boot: 3, ..GUEST });
-    assert_eq!([asker.slot(LONG), asker.slot(LONG)], [RESTARTED, OK], "what failed before the last answer excuses nothing");
-}
-
-#[test]
-fn a_restart_is_not_lost_by_what_was_no_sample_of_a_failure() {
-    let agent = Agent::start(GUEST).unwrap();
-    let asker = Asker::of(agent.address());
-    assert_eq!(asker.slot(LONG), OK);
-    agent.set_guest(Guest { boot: 2, ..GUEST });
-    assert_eq!(asker.attempt(false, LONG).0, RESTARTED, "the probe was starved: no second attempt, and a void sample");
-    agent.set_manner(Manner::Silent);
-    assert_eq!(asker.attempt(false, AMPLE).0, TIMEOUT);
-    agent.set_manner(Manner::PlainStamp);
-    assert_eq!(asker.attempt(true, LONG).0, Finding::Void(Reason::Request));
-    agent.set_manner(Manner::Right);
-    assert_eq!([asker.slot(LONG), asker.slot(LONG)], [RESTARTED, OK]);
-}
-
-#[test]
-fn a_restart_that_the_second_attempt_sees_fails_the_slot_though_the_first_got_no_answer() {
-    let agent = Agent::start(GUEST).unwrap();
-    let asker = Asker::of(agent.address());
-    assert_eq!(asker.slot(LONG), OK);
-    agent.set_manner(Manner::Silent);
-    assert_eq!(asker.attempt(false, AMPLE).0, TIMEOUT);
-    agent.set_guest(Guest { boot: 2, ..GUEST });
-    agent.set_manner(Manner::Right);
-    assert_eq!(asker.attempt(true, LONG).0, RESTARTED);
-    assert_eq!(asker.slot(LONG), OK);
 }
 
 #[test]
@@ -277,4 +311,27 @@ fn a_paused_vm_fails_while_it_is_paused_and_then_says_that_it_did_not_live() {
     let unlived = (after.up - before.up) - (after.lived.unwrap() - before.lived.unwrap());
     assert!(unlived >= paused - Span::from_us(500_000), "{unlived} of {paused}");
     assert_eq!(before.boot, after.boot);
+}
+
+/// For `probe/README.md`: those of the witness, too.
+pub(in crate::check) fn truth() -> Vec<Truth> {
+    let answer = |(manner, finding, phase): &(Manner, Finding, Phase)| truth::row(truth::fault(manner), *finding, *phase);
+    let history = |(what, turns): &(&str, &[(Turn, Finding)])| {
+        let turns: Vec<_> = turns.iter().map(|(turn, finding)| format!("{} {}", truth::fault(turn), truth::outcome(*finding))).collect();
+        vec![(*what).to_owned(), turns.join(", ")]
+    };
+    let mut tables = vec![
+        Truth {
+            title: "compute, a peer: the agent answers so",
+            columns: &["manner", "outcome", "phase"],
+            rows: MANNERS_TABLE.iter().map(answer).collect(),
+        },
+        Truth {
+            title: "compute, a peer: in turn",
+            columns: &["what happens", "who is heard, and the outcome"],
+            rows: HISTORIES_TABLE.iter().map(history).collect(),
+        },
+    ];
+    tables.extend(witness::truth());
+    tables
 }

@@ -180,3 +180,5 @@ fn condition(hosts: &[Host], id: &str) -> Condition {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::truth;

@@ -10,15 +10,7 @@ use vigie_counterparts::identity::Identity;
 use super::*;
 use crate::check::Phase;
 use crate::check::bench::{Bench, documented};
-use crate::check::truth::{self, Truth};
-
-const fn fail(reason: Reason) -> Finding {
-    Finding::Fail(reason)
-}
-
-const fn void(reason: Reason) -> Finding {
-    Finding::Void(reason)
-}
+use crate::check::truth::{self, Truth, fail, void};
 
 const fn leads(to: &'static str, status: u16) -> Fault {
     Fault::Leads { to: std::borrow::Cow::Borrowed(to), status }

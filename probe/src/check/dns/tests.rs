@@ -7,15 +7,7 @@ use vigie_counterparts::dns::{ADDRESS, Dns as Server, Manner};
 
 use super::*;
 use crate::check::bench::{Bench, phases};
-use crate::check::truth::{self, Truth};
-
-const fn fail(reason: Reason) -> Finding {
-    Finding::Fail(reason)
-}
-
-const fn void(reason: Reason) -> Finding {
-    Finding::Void(reason)
-}
+use crate::check::truth::{self, Truth, fail, void};
 
 /// How the server answers, and how the attempt ends where the address that it has is expected, and where NXDOMAIN is. All of them end in
 /// the phase request.

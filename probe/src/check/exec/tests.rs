@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,6 +6,7 @@ use vigie_counterparts::disk::{Disk, Fault, Operation};
 
 use super::*;
 use crate::check::bench::{Bench, phases};
+use crate::check::truth::{self, Truth, fail, void};
 use crate::check::validate;
 
 fn shell(script: &str) -> Value {
@@ -58,46 +58,72 @@ async fn await_death(processes: &[i32]) {
     }
 }
 
+/// What a shell does that is a plugin, how the attempt ends, in which phase, and with which exit code.
+const PLUGINS_TABLE: [(&str, Finding, Phase, Option<i32>); 13] = [
+    ("exit 0", Finding::Ok, Phase::Processing, Some(0)),
+    ("echo 'OK - fine'", Finding::Ok, Phase::Processing, Some(0)),
+    ("exit 1", Finding::Ok, Phase::Processing, Some(1)),
+    ("exit 2", fail(Reason::Unhealthy), Phase::Processing, Some(2)),
+    ("exit 3", void(Reason::Internal), Phase::Processing, Some(3)),
+    ("exit 4", void(Reason::Internal), Phase::Processing, Some(4)),
+    ("/no/such/plugin", void(Reason::Internal), Phase::Processing, Some(127)),
+    ("exit 255", void(Reason::Internal), Phase::Processing, Some(255)),
+    ("kill -KILL $$", void(Reason::Internal), Phase::Processing, None),
+    ("kill -TERM $$", void(Reason::Internal), Phase::Processing, None),
+    // More than a pipe holds, and then more than anybody listens to.
+    ("head -c 300000 /dev/zero", Finding::Ok, Phase::Processing, Some(0)),
+    ("exec cat /dev/zero", void(Reason::Internal), Phase::Processing, None),
+    // What it reads, and where it says errors, is nothing.
+    ("cat; echo unheard >&2", Finding::Ok, Phase::Processing, Some(0)),
+];
+
+/// What else befalls a plugin, how the attempt ends, and in which phase.
+type Row = (&'static str, Finding, Phase);
+
+const HANGS: Row = ("it hangs, and so do its children", fail(Reason::Timeout), Phase::Processing);
+const DOES_NOT_BEGIN: Row = ("its file hangs", void(Reason::Overload), Phase::Setup);
+
+/// Beside it, how many plugins may run in all, and how many of its target do.
+const CROWDS_TABLE: [(Row, usize, usize); 2] = [
+    (("as many run as may in all", void(Reason::Overload), Phase::Setup), 1, 1),
+    (("two of its target run", void(Reason::Overload), Phase::Setup), 100, MOST_PLUGINS_OF_TARGET),
+];
+
+/// Beside it, the program.
+const PROGRAMS_TABLE: [(Row, &str); 3] = [
+    (("its program is not there", void(Reason::Internal), Phase::Setup), "/no/such/plugin"),
+    (("its program is a directory", void(Reason::Internal), Phase::Setup), "/"),
+    (("its program is not ours to run", void(Reason::Internal), Phase::Setup), "/proc/version"),
+];
+
+/// What the system says instead of starting it.
+const ERRORS_TABLE: [(Errno, Finding); 6] = [
+    (Errno::EAGAIN, void(Reason::Overload)),
+    (Errno::EMFILE, void(Reason::Descriptors)),
+    (Errno::ENFILE, void(Reason::Descriptors)),
+    (Errno::ENOENT, void(Reason::Internal)),
+    (Errno::EACCES, void(Reason::Internal)),
+    (Errno::ENOEXEC, void(Reason::Internal)),
+];
+
 #[tokio::test]
-async fn how_a_plugin_ends_is_what_the_table_says() {
-    let (unhealthy, internal) = (Finding::Fail(Reason::Unhealthy), Finding::Void(Reason::Internal));
-    let table = [
-        ("exit 0", Finding::Ok, Some(0)),
-        ("echo 'OK - fine'", Finding::Ok, Some(0)),
-        ("exit 1", Finding::Ok, Some(1)),
-        ("exit 2", unhealthy, Some(2)),
-        ("exit 3", internal, Some(3)),
-        ("exit 4", internal, Some(4)),
-        ("/no/such/plugin", internal, Some(127)),
-        ("exit 255", internal, Some(255)),
-        ("kill -KILL $$", internal, None),
-        ("kill -TERM $$", internal, None),
-        // More than a pipe holds, and then more than anybody listens to.
-        ("head -c 300000 /dev/zero", Finding::Ok, Some(0)),
-        ("exec cat /dev/zero", internal, None),
-        // What it reads, and where it says errors, is nothing.
-        ("cat; echo unheard >&2", Finding::Ok, Some(0)),
-    ];
-    for (script, expected, code) in table {
-        let (found, trace) = plugin(script).attempt(false).await;
-        let told = (found, trace.facts.plugin_exit_code, phases(&trace));
-        assert_eq!(told, (expected, code, "setup processing".to_owned()), "{script}");
+async fn plugins_end_where_the_table_says() {
+    for (script, found, phase, code) in PLUGINS_TABLE {
+        let (met, trace) = plugin(script).attempt(false).await;
+        assert_eq!((met, trace.last, trace.facts.plugin_exit_code), (found, Some(phase), code), "{script}");
+        assert_eq!(phases(&trace), "setup processing", "{script}");
     }
 }
 
 #[tokio::test]
 async fn a_program_that_cannot_run_is_ours() {
-    let dir = tempfile::tempdir().unwrap();
-    let not_ours_to_run = dir.path().join("file");
-    std::fs::write(&not_ours_to_run, "").unwrap();
-    for program in [Path::new("/no/such/plugin"), dir.path(), &not_ours_to_run] {
-        let (found, trace) = Bench::new("plugin", &json!({"kind": "exec", "command": [program]})).attempt(false).await;
-        assert_eq!((found, phases(&trace).as_str()), (Finding::Void(Reason::Internal), "setup"), "{}", program.display());
+    for ((what, found, phase), program) in PROGRAMS_TABLE {
+        let (met, trace) = Bench::new("plugin", &json!({"kind": "exec", "command": [program]})).attempt(false).await;
+        assert_eq!((met, trace.last, phases(&trace).as_str()), (found, Some(phase), "setup"), "{what}");
     }
-    let of = |errno: Errno| refused(&io::Error::from_raw_os_error(errno as i32));
-    assert_eq!(of(Errno::EAGAIN), Finding::Void(Reason::Overload));
-    assert_eq!([of(Errno::EMFILE), of(Errno::ENFILE)], [Finding::Void(Reason::Descriptors); 2]);
-    assert_eq!([of(Errno::ENOENT), of(Errno::EACCES), of(Errno::ENOEXEC)], [Finding::Void(Reason::Internal); 3]);
+    for (errno, found) in ERRORS_TABLE {
+        assert_eq!(refused(&io::Error::from_raw_os_error(errno as i32)), found, "{errno:?}");
+    }
 }
 
 #[tokio::test]
@@ -105,8 +131,9 @@ async fn a_plugin_that_hangs_times_out_and_is_killed_with_its_children() {
     let note = Note::new();
     // The second child cannot be asked to end.
     let script = format!("sleep 1000 & echo $! >> {0}; (trap '' TERM; sleep 1001) & echo $! >> {0}; echo $$ >> {0}; wait", note.path());
-    let (found, trace) = plugin(&script).attempt_until(note.has(3)).await;
-    assert_eq!((found, phases(&trace).as_str()), (Finding::Fail(Reason::Timeout), "setup processing"));
+    let (_, found, phase) = HANGS;
+    let (met, trace) = plugin(&script).attempt_until(note.has(3)).await;
+    assert_eq!((met, trace.last, phases(&trace).as_str()), (found, Some(phase), "setup processing"));
     await_death(&note.processes()).await;
 }
 
@@ -151,27 +178,27 @@ async fn a_program_that_does_not_begin_is_no_failure_and_never_runs() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let (found, trace) = bench.attempt_until(hangs).await;
-    assert_eq!((found, phases(&trace).as_str()), (Finding::Void(Reason::Overload), "setup"));
+    let (_, found, phase) = DOES_NOT_BEGIN;
+    let (met, trace) = bench.attempt_until(hangs).await;
+    assert_eq!((met, trace.last, phases(&trace).as_str()), (found, Some(phase), "setup"));
     disk.mend();
     assert_eq!((bench.first().await, note.processes().len()), (Finding::Ok, 2));
 }
 
 #[tokio::test]
 async fn too_many_plugins_are_not_started() {
-    let overload = Finding::Void(Reason::Overload);
-    for (most, running) in [(1, 1), (100, MOST_PLUGINS_OF_TARGET)] {
+    for ((what, found, phase), most, running) in CROWDS_TABLE {
         let note = Note::new();
         let bench = Bench::of("plugin", Box::new(exec(shell(&format!("echo $$ >> {}; exec sleep 1000", note.path())), most)));
         let all =
             async { tokio::join!(bench.first(), async { if running > 1 { bench.first().await } else { std::future::pending().await } }) };
         let one_more = async {
             note.has(running).await;
-            bench.first().await
+            bench.attempt(false).await
         };
         tokio::select! {
-            found = all => panic!("{found:?}"),
-            found = one_more => assert_eq!(found, overload),
+            ended = all => panic!("{what}: {ended:?}"),
+            (met, trace) = one_more => assert_eq!((met, trace.last), (found, Some(phase)), "{what}"),
         }
         await_death(&note.processes()).await;
         // Those that are gone have given their places back.
@@ -230,4 +257,29 @@ fn a_block_that_cannot_be_used_says_why_and_reads_no_secret() {
     assert!(error(json!({"env": {"": {"env": "A"}}})).contains("name"));
     assert!(error(json!({"env": {"TOKEN": {"value": "s3cr3t"}}})).contains("never written here"));
     assert!(error(json!({"shell": true})).contains("shell"));
+}
+
+/// For `probe/README.md`.
+pub(in crate::check) fn truth() -> Vec<Truth> {
+    let plugin = |(script, finding, phase, code): &(&str, Finding, Phase, Option<i32>)| {
+        let code = code.map_or("none".to_owned(), |code| code.to_string());
+        vec![format!("`{script}`"), code, truth::outcome(*finding), truth::phase(*phase)]
+    };
+    let other = |(what, finding, phase): Row| truth::row(what, finding, phase);
+    let others = [HANGS, DOES_NOT_BEGIN].into_iter();
+    let others = others.chain(CROWDS_TABLE.map(|(row, ..)| row)).chain(PROGRAMS_TABLE.map(|(row, _)| row));
+    let error = |(errno, finding): &(Errno, Finding)| vec![truth::fault(errno), truth::outcome(*finding)];
+    vec![
+        Truth {
+            title: "exec: a shell does so",
+            columns: &["plugin", "exit code", "outcome", "phase"],
+            rows: PLUGINS_TABLE.iter().map(plugin).collect(),
+        },
+        Truth { title: "exec: what else befalls a plugin", columns: &["what", "outcome", "phase"], rows: others.map(other).collect() },
+        Truth {
+            title: "exec: the system says, instead of starting it",
+            columns: &["error", "outcome"],
+            rows: ERRORS_TABLE.iter().map(error).collect(),
+        },
+    ]
 }

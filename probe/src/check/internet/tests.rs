@@ -8,16 +8,8 @@ use vigie_counterparts::identity::Identity;
 use super::*;
 use crate::check::Phase;
 use crate::check::bench::{Bench, documented};
-use crate::check::truth::{self, Truth};
+use crate::check::truth::{self, Truth, fail, void};
 use crate::icmp::tests::{black_hole, in_namespace};
-
-const fn fail(reason: Reason) -> Finding {
-    Finding::Fail(reason)
-}
-
-const fn void(reason: Reason) -> Finding {
-    Finding::Void(reason)
-}
 
 /// How an anchor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

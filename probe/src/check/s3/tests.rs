@@ -11,70 +11,45 @@ use vigie_counterparts::identity::Identity;
 use vigie_counterparts::object_store::{ACCESS_KEY, ObjectStore, Program, SECRET_KEY};
 
 use super::*;
-use crate::check::{Phase, build};
-use crate::clock::wall_now;
-use crate::net::{self, Source};
-use crate::resolve::Resolver;
+use crate::check::Phase;
+use crate::check::bench::Bench;
+use crate::check::truth::{self, Truth, fail, void};
 
-/// A check and what its attempts need.
-struct Bench {
-    net: Net,
-    check: Box<dyn Check>,
-    vantage: &'static str,
-    /// How far the probe's clock is ahead.
-    ahead: Span,
+fn bench(server: impl Into<Place>, settings: &Value) -> Bench {
+    bench_with_keys(server, settings, ACCESS_KEY, SECRET_KEY)
 }
 
-impl Bench {
-    fn new(server: impl Into<Place>, settings: &Value) -> Self {
-        Self::with_keys(server, settings, ACCESS_KEY, SECRET_KEY)
+fn bench_with_keys(server: impl Into<Place>, settings: &Value, access_key: &str, secret_key: &str) -> Bench {
+    let dir = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name)
+    };
+    let Place { url, ca } = server.into();
+    let mut block = json!({
+        "kind": "s3", "endpoint": url, "bucket": "canary", "region": "fr1",
+        "access_key": {"file": file("access", access_key)}, "secret_key": {"file": file("secret", secret_key)},
+    });
+    if let Some(ca) = ca {
+        block["ca"] = json!(file("ca.pem", &ca));
     }
+    block.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    Bench::new("s3-fr1", &block)
+}
 
-    fn with_keys(server: impl Into<Place>, settings: &Value, access_key: &str, secret_key: &str) -> Self {
-        let dir = TempDir::new().unwrap();
-        let file = |name: &str, text: &str| {
-            std::fs::write(dir.path().join(name), text).unwrap();
-            dir.path().join(name)
-        };
-        let Place { url, ca } = server.into();
-        let mut block = json!({
-            "kind": "s3", "endpoint": url, "bucket": "canary", "region": "fr1",
-            "access_key": {"file": file("access", access_key)}, "secret_key": {"file": file("secret", secret_key)},
-        });
-        if let Some(ca) = ca {
-            block["ca"] = json!(file("ca.pem", &ca));
-        }
-        block.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-        let net = Net::new(Source::default(), Resolver::of_system(), Err("none".to_owned()), net::trust(None).unwrap());
-        let check = build(&block, &net).unwrap();
-        Self { net, check, vantage: "az05", ahead: Span::ZERO }
-    }
+fn rotating(server: impl Into<Place>) -> Bench {
+    bench(server, &json!({}))
+}
 
-    fn rotating(server: impl Into<Place>) -> Self {
-        Self::new(server, &json!({}))
-    }
+/// Of a probe whose clock is so far ahead.
+fn rotating_ahead(server: impl Into<Place>, ahead: Span) -> Bench {
+    let mut bench = rotating(server);
+    bench.ahead = ahead;
+    bench
+}
 
-    fn getting(server: impl Into<Place>) -> Self {
-        Self::new(server, &json!({"operation": "get", "object": "known"}))
-    }
-
-    async fn attempt(&self, is_retry: bool) -> (Finding, Trace) {
-        let mut trace = Trace::new(now());
-        let wall = wall_now() + self.ahead;
-        let (target, vantage, deadline) = ("s3-fr1", self.vantage, now());
-        let attempt = Attempt { net: &self.net, id: "run-s3-fr1-0-1", target, vantage, is_retry, wall, deadline, clock_error: Span::ZERO };
-        let found = self.check.attempt(&attempt, &mut trace).await;
-        trace.close(now());
-        (found, trace)
-    }
-
-    async fn first(&self) -> Finding {
-        self.attempt(false).await.0
-    }
-
-    async fn retry(&self) -> Finding {
-        self.attempt(true).await.0
-    }
+fn getting(server: impl Into<Place>) -> Bench {
+    bench(server, &json!({"operation": "get", "object": "known"}))
 }
 
 /// Where a server is, and the certificate of the authority that vouches for it.
@@ -213,7 +188,7 @@ fn methods(heard: &Heard) -> Vec<String> {
 #[tokio::test]
 async fn a_rotation_does_all_five_and_begins_again() {
     for store in Store::all() {
-        let bench = Bench::rotating(&store);
+        let bench = rotating(&store);
         for round in 1..=OBJECTS + 1 {
             let file = store.file("az05", round);
             for (step, status) in [("PUT", 200), ("HEAD", 200), ("GET", 200), ("LIST", 200), ("DELETE", 204)] {
@@ -233,7 +208,8 @@ async fn vantages_share_no_object_and_leave_few() {
         for vantage in ["az05", "az06"] {
             for _ in 0..20 {
                 // A probe that is killed after its PUT, and started again.
-                let killed = Bench { vantage, ..Bench::rotating(&store) };
+                let mut killed = rotating(&store);
+                killed.vantage = vantage;
                 assert_eq!(killed.first().await, Finding::Ok);
             }
         }
@@ -241,7 +217,7 @@ async fn vantages_share_no_object_and_leave_few() {
         let count = |dir: &Path| std::fs::read_dir(dir).map_or(0, Iterator::count);
         assert_eq!(count(&store.root.path().join("canary/vigie/s3-fr1")), 2);
         assert_eq!(count(store.file("az05", 1).parent().unwrap()), 1);
-        let steady = Bench::rotating(&store);
+        let steady = rotating(&store);
         for _ in 0..5 * 4 * OBJECTS {
             assert_eq!(steady.first().await, Finding::Ok);
         }
@@ -249,56 +225,103 @@ async fn vantages_share_no_object_and_leave_few() {
     }
 }
 
-#[tokio::test]
-async fn other_bytes_than_were_written_are_corrupt() {
-    for store in Store::all() {
-        let bench = Bench::rotating(&store);
-        assert_eq!([bench.first().await, bench.first().await], [Finding::Ok; 2]);
-        let mut bytes = std::fs::read(store.file("az05", 1)).unwrap();
-        bytes[700] ^= 1;
-        std::fs::write(store.file("az05", 1), bytes).unwrap();
-        assert_eq!(bench.first().await, Finding::Fail(Reason::Corrupt));
-        assert_eq!(bench.retry().await, Finding::Fail(Reason::Corrupt), "the retry reads the same object again");
-        assert_eq!(bench.first().await, Finding::Ok);
-        assert!(store.file("az05", 2).exists(), "the next slot writes another");
-        std::fs::write(store.file("az05", 2), "short").unwrap();
-        assert_eq!(bench.first().await, Finding::Fail(Reason::Corrupt), "HEAD says another length");
-    }
+/// What befalls an object.
+type Blow = fn(&Path);
+
+/// The step of a rotation before which something befalls its object, what befalls it, and how the step ends.
+const OBJECTS_TABLE: [(Step, &str, Blow, Finding, Phase); 7] = [
+    (Step::Head, "is gone", remove, fail(Reason::Missing), Phase::Transfer),
+    (Step::Get, "is gone", remove, fail(Reason::Missing), Phase::Transfer),
+    (Step::List, "is gone", remove, fail(Reason::Missing), Phase::Transfer),
+    (Step::Delete, "is gone", remove, Finding::Ok, Phase::Transfer),
+    (Step::Head, "is shorter", shorten, fail(Reason::Corrupt), Phase::Transfer),
+    (Step::Get, "is shorter", shorten, fail(Reason::Corrupt), Phase::Transfer),
+    (Step::Get, "has another bit", flip, fail(Reason::Corrupt), Phase::Transfer),
+];
+
+fn remove(object: &Path) {
+    std::fs::remove_file(object).unwrap();
+}
+
+fn shorten(object: &Path) {
+    std::fs::write(object, "short").unwrap();
+}
+
+fn flip(object: &Path) {
+    let mut bytes = std::fs::read(object).unwrap();
+    bytes[700] ^= 1;
+    std::fs::write(object, bytes).unwrap();
 }
 
 #[tokio::test]
-async fn an_object_that_is_gone_is_missing_at_every_step_but_its_deletion() {
-    let missing = Finding::Fail(Reason::Missing);
-    for (after, expected) in [(1, missing), (2, missing), (3, missing), (4, Finding::Ok)] {
+async fn what_befalls_an_object_ends_where_the_table_says() {
+    for (step, what, befall, found, phase) in OBJECTS_TABLE {
         for store in Store::all() {
-            let bench = Bench::rotating(&store);
-            for _ in 0..after {
+            let bench = rotating(&store);
+            for _ in 0..step as usize {
                 assert_eq!(bench.first().await, Finding::Ok);
             }
-            std::fs::remove_file(store.file("az05", 1)).unwrap();
-            assert_eq!(bench.first().await, expected, "after {after} steps");
+            befall(&store.file("az05", 1));
+            let (met, trace) = bench.attempt(false).await;
+            assert_eq!((met, trace.last), (found, Some(phase)), "{step:?}: the object {what}");
+            if met != Finding::Ok {
+                assert_eq!(bench.retry().await, found, "{step:?}: the retry asks for the same object again, which {what}");
+            }
             assert_eq!(bench.first().await, Finding::Ok, "the next slot begins with PUT");
-            assert!(store.file("az05", 2).exists());
+            assert!(store.file("az05", 2).exists(), "of another");
         }
     }
 }
 
+/// A rotation of something wrong.
+type Wrong = fn(&Store) -> Bench;
+
+/// What is wrong on our side, a rotation that has it, and how its first step ends.
+const OURS_TABLE: [(&str, Wrong, Finding, Phase); 4] = [
+    (
+        "the secret key is another",
+        |store| bench_with_keys(store, &json!({}), ACCESS_KEY, "another"),
+        void(Reason::Credential),
+        Phase::Transfer,
+    ),
+    (
+        "the access key is another",
+        |store| bench_with_keys(store, &json!({}), "AKOTHER", SECRET_KEY),
+        void(Reason::Credential),
+        Phase::Transfer,
+    ),
+    ("the clock is an hour ahead", |store| rotating_ahead(store, Span::HOUR), void(Reason::Clock), Phase::Transfer),
+    ("the clock is an hour behind", |store| rotating_ahead(store, Span::ZERO - Span::HOUR), void(Reason::Clock), Phase::Transfer),
+];
+
 #[tokio::test]
-async fn our_keys_our_clock_and_the_object_we_were_told_of_are_ours() {
+async fn what_is_wrong_with_us_ends_where_the_table_says() {
+    for (what, bench, found, phase) in OURS_TABLE {
+        for store in Store::all() {
+            let (met, trace) = bench(&store).attempt(false).await;
+            assert_eq!((met, trace.last), (found, Some(phase)), "{what}");
+        }
+    }
+}
+
+/// The object that `get` was told to read, and how that ends.
+const KNOWN_TABLE: [(&str, Option<&[u8]>, Finding, Phase); 3] = [
+    ("is not there", None, void(Reason::Request), Phase::Transfer),
+    ("is not 1 KiB", Some(b"not 1 KiB"), void(Reason::Request), Phase::Transfer),
+    ("is 1 KiB", Some(&[7; OBJECT_BYTES]), Finding::Ok, Phase::Transfer),
+];
+
+#[tokio::test]
+async fn the_object_that_we_were_told_of_ends_where_the_table_says() {
     for store in Store::all() {
-        let wrong_secret = Bench::with_keys(&store, &json!({}), ACCESS_KEY, "another");
-        assert_eq!(wrong_secret.first().await, Finding::Void(Reason::Credential));
-        let wrong_key = Bench::with_keys(&store, &json!({}), "AKOTHER", SECRET_KEY);
-        assert_eq!(wrong_key.first().await, Finding::Void(Reason::Credential));
-        let fast = Bench { ahead: Span::HOUR, ..Bench::rotating(&store) };
-        assert_eq!(fast.first().await, Finding::Void(Reason::Clock));
-        let known = store.root.path().join("canary/known");
-        let reader = Bench::getting(&store);
-        assert_eq!(reader.first().await, Finding::Void(Reason::Request));
-        std::fs::write(&known, "not 1 KiB").unwrap();
-        assert_eq!(reader.first().await, Finding::Void(Reason::Request));
-        std::fs::write(&known, [7; OBJECT_BYTES]).unwrap();
-        assert_eq!(reader.first().await, Finding::Ok);
+        let reader = getting(&store);
+        for (what, content, found, phase) in KNOWN_TABLE {
+            if let Some(content) = content {
+                std::fs::write(store.root.path().join("canary/known"), content).unwrap();
+            }
+            let (met, trace) = reader.attempt(false).await;
+            assert_eq!((met, trace.last), (found, Some(phase)), "it {what}");
+        }
         assert_eq!(reader.retry().await, Finding::Ok, "a parameter more changes nothing");
     }
 }
@@ -307,65 +330,103 @@ async fn our_keys_our_clock_and_the_object_we_were_told_of_are_ours() {
 async fn over_tls_a_latency_holds_no_handshake_and_a_stranger_is_told_nothing() {
     let store = Store::over_tls();
     std::fs::write(store.root.path().join("canary/known"), [7; OBJECT_BYTES]).unwrap();
-    let bench = Bench::getting(&store);
+    let bench = getting(&store);
     for slot in 0..3 {
         let (found, trace) = bench.attempt(false).await;
         assert_eq!(found, Finding::Ok);
         assert_eq!(trace.phases().any(|(phase, _)| phase == Phase::Tls), slot == 0, "the connection is kept");
         assert!(trace.counts_from > trace.began);
     }
-    let stranger = Bench::rotating(Place { ca: Some(Identity::new().unwrap().pem), ..Place::from(&store) });
+    let stranger = rotating(Place { ca: Some(Identity::new().unwrap().pem), ..Place::from(&store) });
     let (found, trace) = stranger.attempt(false).await;
     assert_eq!((found, trace.phases().last().unwrap().0), (Finding::Fail(Reason::Tls), Phase::Tls));
     assert!(!store.file("az05", 1).exists());
 }
 
-#[tokio::test]
-async fn statuses_and_codes_end_where_the_table_says() {
-    let (status, throttled) = (Finding::Fail(Reason::Status), Finding::Void(Reason::Throttled));
-    let (address, credential) = (Finding::Void(Reason::Address), Finding::Void(Reason::Credential));
-    let (clock, request) = (Finding::Void(Reason::Clock), Finding::Void(Reason::Request));
-    let table = [
-        (error("500 Internal Server Error", "InternalError"), status),
-        (error("503 Service Unavailable", "ServiceUnavailable"), status),
-        (answer("502 Bad Gateway", "<html>"), status),
-        (answer("503 Service Unavailable", ""), status),
-        (answer("302 Found", ""), status),
-        (error("503 Slow Down", "SlowDown"), throttled),
-        (error("503 Service Unavailable", "SlowDown"), throttled),
-        (answer("503 Slow Down", ""), throttled),
-        (answer("429 Too Many Requests", ""), throttled),
-        (error("403 Forbidden", "AccessDenied"), address),
-        (error("403 Forbidden", "InvalidAccessKeyId"), credential),
-        (error("403 Forbidden", "SignatureDoesNotMatch"), credential),
-        (error("400 Bad Request", "AuthorizationHeaderMalformed"), credential),
-        (error("404 Not Found", "XAdminUserNotFound"), credential),
-        (answer("403 Forbidden", ""), credential),
-        (answer("401 Unauthorized", ""), credential),
-        (error("403 Forbidden", "RequestTimeTooSkewed"), clock),
-        (error("400 Bad Request", "XAmzContentSHA256Mismatch"), request),
-        (error("404 Not Found", "NoSuchBucket"), request),
-        (error("301 Moved Permanently", "PermanentRedirect"), request),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nfewer".to_owned(), Finding::Fail(Reason::Reset)),
-        (String::new(), Finding::Fail(Reason::Reset)),
-        ("SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned(), Finding::Fail(Reason::Protocol)),
-    ];
-    for (said, expected) in table {
-        let (server, _) = scripted(vec![vec![said.clone()]]).await;
-        assert_eq!(Bench::rotating(server).first().await, expected, "{said}");
+/// What a server says to a request.
+#[derive(Clone, Copy, Debug)]
+enum Said {
+    /// This status, and an error of this code.
+    Error(&'static str, &'static str),
+    /// This status, and this body.
+    Answer(&'static str, &'static str),
+    /// This, and then it closes the connection.
+    Raw(&'static str),
+    /// Nothing, and it closes nothing.
+    Silence,
+}
+
+impl Said {
+    /// For a script.
+    fn text(self) -> String {
+        match self {
+            Self::Error(status, code) => error(status, code),
+            Self::Answer(status, body) => answer(status, body),
+            Self::Raw(text) => text.to_owned(),
+            Self::Silence => HANG.to_owned(),
+        }
     }
 }
 
+/// What the first PUT of all is answered, and how it ends.
+const ANSWERS_TABLE: [(Said, Finding, Phase); 25] = [
+    (Said::Error("500 Internal Server Error", "InternalError"), fail(Reason::Status), Phase::Transfer),
+    (Said::Error("503 Service Unavailable", "ServiceUnavailable"), fail(Reason::Status), Phase::Transfer),
+    (Said::Answer("502 Bad Gateway", "<html>"), fail(Reason::Status), Phase::Transfer),
+    (Said::Answer("503 Service Unavailable", ""), fail(Reason::Status), Phase::Transfer),
+    (Said::Answer("302 Found", ""), fail(Reason::Status), Phase::Transfer),
+    (Said::Error("503 Slow Down", "SlowDown"), void(Reason::Throttled), Phase::Transfer),
+    (Said::Error("503 Service Unavailable", "SlowDown"), void(Reason::Throttled), Phase::Transfer),
+    (Said::Answer("503 Slow Down", ""), void(Reason::Throttled), Phase::Transfer),
+    (Said::Answer("429 Too Many Requests", ""), void(Reason::Throttled), Phase::Transfer),
+    (Said::Error("403 Forbidden", "AccessDenied"), void(Reason::Address), Phase::Transfer),
+    (Said::Error("403 Forbidden", "InvalidAccessKeyId"), void(Reason::Credential), Phase::Transfer),
+    (Said::Error("403 Forbidden", "SignatureDoesNotMatch"), void(Reason::Credential), Phase::Transfer),
+    (Said::Error("400 Bad Request", "AuthorizationHeaderMalformed"), void(Reason::Credential), Phase::Transfer),
+    (Said::Error("404 Not Found", "XAdminUserNotFound"), void(Reason::Credential), Phase::Transfer),
+    (Said::Answer("403 Forbidden", ""), void(Reason::Credential), Phase::Transfer),
+    (Said::Answer("401 Unauthorized", ""), void(Reason::Credential), Phase::Transfer),
+    (Said::Error("403 Forbidden", "RequestTimeTooSkewed"), void(Reason::Clock), Phase::Transfer),
+    (Said::Error("400 Bad Request", "XAmzContentSHA256Mismatch"), void(Reason::Request), Phase::Transfer),
+    (Said::Error("404 Not Found", "NoSuchBucket"), void(Reason::Request), Phase::Transfer),
+    (Said::Error("301 Moved Permanently", "PermanentRedirect"), void(Reason::Request), Phase::Transfer),
+    (Said::Error("400 Bad Request", "RequestTimeTooSkewed"), void(Reason::Clock), Phase::Transfer),
+    (Said::Raw("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nfewer"), fail(Reason::Reset), Phase::Transfer),
+    (Said::Raw(""), fail(Reason::Reset), Phase::Processing),
+    (Said::Raw("SSH-2.0-OpenSSH_9.9\r\n\r\n"), fail(Reason::Protocol), Phase::Processing),
+    (Said::Silence, fail(Reason::Timeout), Phase::Processing),
+];
+
 #[tokio::test]
-async fn what_is_no_listing_is_content_and_one_without_us_is_missing() {
-    for (said, reason) in [("<html>", Reason::Content), ("<ListBucketResult><Key>other</Key></ListBucketResult>", Reason::Missing)] {
+async fn answers_end_where_the_table_says() {
+    for (said, found, phase) in ANSWERS_TABLE {
+        let (server, heard) = scripted(vec![vec![said.text()], Vec::new()]).await;
+        let bench = rotating(server);
+        let (met, trace) = match said {
+            Said::Silence => bench.attempt_until(has_heard(&heard, 1)).await,
+            _ => bench.attempt(false).await,
+        };
+        assert_eq!((met, trace.last), (found, Some(phase)), "{said:?}");
+    }
+}
+
+/// What a LIST is answered with 200, and how it ends.
+const LISTINGS_TABLE: [(&str, Finding, Phase); 2] = [
+    ("<html>", fail(Reason::Content), Phase::Transfer),
+    ("<ListBucketResult><Key>other</Key></ListBucketResult>", fail(Reason::Missing), Phase::Transfer),
+];
+
+#[tokio::test]
+async fn listings_end_where_the_table_says() {
+    for (said, found, phase) in LISTINGS_TABLE {
         let (server, heard) = store_then(said).await;
-        let bench = Bench::rotating(server);
+        let bench = rotating(server);
         // PUT and HEAD are taken on trust, GET cannot be: so this server hands back what it was given.
         for _ in 0..3 {
             assert_eq!(bench.first().await, Finding::Ok);
         }
-        assert_eq!(bench.first().await, Finding::Fail(reason));
+        let (met, trace) = bench.attempt(false).await;
+        assert_eq!((met, trace.last), (found, Some(phase)), "{said}");
         let heard = heard.lock().unwrap();
         assert!(heard[3].starts_with("get /canary?list-type=2&max-keys=16&prefix=vigie%2fs3-fr1%2faz05%2f http/1.1"), "{}", heard[3]);
     }
@@ -404,7 +465,7 @@ async fn a_retry_repeats_the_step_and_a_failed_step_begins_the_rotation_anew() {
     let slow = error("503 Slow Down", "SlowDown");
     let script = [&broken, &fine, &broken, &head, &slow, &fine].map(|answer| vec![answer.clone()]);
     let (server, heard) = scripted(script.to_vec()).await;
-    let bench = Bench::rotating(server);
+    let bench = rotating(server);
     assert_eq!(bench.first().await, Finding::Fail(Reason::Status));
     assert_eq!(bench.retry().await, Finding::Ok);
     assert_eq!(bench.first().await, Finding::Fail(Reason::Status));
@@ -422,30 +483,32 @@ async fn a_retry_repeats_the_step_and_a_failed_step_begins_the_rotation_anew() {
 async fn an_attempt_that_is_given_up_begins_the_rotation_anew() {
     let fine = || vec![answer("200 OK", "")];
     let (server, heard) = scripted(vec![fine(), vec![HANG.to_owned()], fine()]).await;
-    let bench = Bench::rotating(server);
+    let bench = rotating(server);
     assert_eq!(bench.first().await, Finding::Ok);
     give_up(&bench, &heard, 2).await;
     assert_eq!(bench.first().await, Finding::Ok);
     assert_eq!(methods(&heard), ["put", "head", "put"]);
 }
 
+/// Waits until a server has heard so many requests.
+async fn has_heard(heard: &Heard, requests: usize) {
+    while heard.lock().unwrap().len() < requests {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Drops an attempt once the server has heard `requests`.
 async fn give_up(bench: &Bench, heard: &Heard, requests: usize) {
-    let has_asked = async {
-        while heard.lock().unwrap().len() < requests {
-            tokio::task::yield_now().await;
-        }
-    };
     tokio::select! {
         (found, _) = bench.attempt(false) => panic!("{found:?} without an answer"),
-        () = has_asked => {}
+        () = has_heard(heard, requests) => {}
     }
 }
 
 #[tokio::test]
 async fn get_keeps_its_connection_and_counts_from_the_request() {
     let (server, heard) = scripted(vec![vec![object(), object(), object()]]).await;
-    let bench = Bench::getting(server);
+    let bench = getting(server);
     for slot in 0..3 {
         let (found, trace) = bench.attempt(false).await;
         assert_eq!(found, Finding::Ok, "slot {slot}");
@@ -464,7 +527,7 @@ async fn get_connects_again_where_the_server_closed() {
     let closing = |body: &str| format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let script = vec![vec![object()], vec![closing(&"x".repeat(OBJECT_BYTES))], vec![object(), String::new()], vec![object()]];
     let (server, heard) = scripted(script).await;
-    let bench = Bench::getting(server);
+    let bench = getting(server);
     for slot in 0..3 {
         let (found, trace) = bench.attempt(false).await;
         assert_eq!(found, Finding::Ok, "slot {slot}");
@@ -480,7 +543,7 @@ async fn a_second_attempt_at_get_trusts_no_kept_connection() {
     let broken = error("500 Internal Server Error", "InternalError");
     // The first connection would have an answer for the second attempt.
     let (server, heard) = scripted(vec![vec![broken, HANG.to_owned()], vec![object(), HANG.to_owned()], vec![object()]]).await;
-    let bench = Bench::getting(server);
+    let bench = getting(server);
     assert_eq!(bench.first().await, Finding::Fail(Reason::Status));
     let (found, trace) = bench.attempt(true).await;
     assert_eq!(found, Finding::Ok);
@@ -510,4 +573,23 @@ fn a_block_that_cannot_be_used_says_why_and_reads_no_secret() {
     assert!(error(json!({"endpoint": "https://key:secret@s3.example"})).contains("password"));
     assert!(error(json!({"bucket": "a/b"})).contains("bucket"));
     assert!(error(json!({"region": ""})).contains("region"));
+}
+
+/// For `probe/README.md`.
+pub(in crate::check) fn truth() -> Vec<Truth> {
+    let object = |(step, what, _, finding, phase): &(Step, &str, Blow, Finding, Phase)| {
+        [vec![truth::fault(step)], truth::row(*what, *finding, *phase)].concat()
+    };
+    let answers = ANSWERS_TABLE.iter().map(|(said, finding, phase)| truth::row(truth::fault(said), *finding, *phase));
+    let listings = LISTINGS_TABLE.iter().map(|(said, finding, phase)| truth::row(format!("`{said}`"), *finding, *phase));
+    let ours = OURS_TABLE.iter().map(|(what, _, finding, phase)| truth::row(*what, *finding, *phase));
+    let known = KNOWN_TABLE.iter().map(|(what, _, finding, phase)| truth::row(*what, *finding, *phase));
+    let table = |title, columns, rows| Truth { title, columns, rows };
+    vec![
+        table("s3: PUT is answered so", &["answer", "outcome", "phase"], answers.collect()),
+        table("s3: LIST is answered so", &["answer", "outcome", "phase"], listings.collect()),
+        table("s3: before a step of a rotation", &["step", "the object", "outcome", "phase"], OBJECTS_TABLE.iter().map(object).collect()),
+        table("s3: what is wrong with us", &["what", "outcome", "phase"], ours.collect()),
+        table("s3: the object that `get` was told of", &["it", "outcome", "phase"], known.collect()),
+    ]
 }

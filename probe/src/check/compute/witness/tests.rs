@@ -6,15 +6,12 @@ use serde_json::{Value, json};
 use vigie_counterparts::openiaas::{Fault, Route, Scope, World};
 
 use super::*;
-use crate::check::Check;
+use crate::check::truth::{self, Truth, void};
+use crate::check::{Check, Phase};
 use crate::openiaas::tests::{Bench, all};
 
 const OK: Finding = Finding::Ok;
 const DOWN: Finding = Finding::Fail(Reason::Unhealthy);
-
-const fn void(reason: Reason) -> Finding {
-    Finding::Void(reason)
-}
 
 const INAPPLICABLE: Finding = void(Reason::Inapplicable);
 
@@ -58,7 +55,7 @@ fn maintain(world: &mut World) {
 /// What befell the machine, and how a slot then ends: after slots that saw it run, and as the first one of all.
 type Row = (&'static str, fn(&mut World), Finding, Finding);
 
-const TABLE: [Row; 17] = [
+const DEEDS_TABLE: [Row; 17] = [
     ("nothing", |_| {}, OK, OK),
     ("its owner stopped it", halt, INAPPLICABLE, INAPPLICABLE),
     ("its owner paused it", |world| machine(world)["powerState"] = "Paused".into(), INAPPLICABLE, INAPPLICABLE),
@@ -121,7 +118,7 @@ const TABLE: [Row; 17] = [
 
 #[tokio::test]
 async fn what_befalls_the_machine_ends_where_the_table_says() {
-    for (what, change, known, unknown) in TABLE {
+    for (what, change, known, unknown) in DEEDS_TABLE {
         for (sound, expected) in [(0, unknown), (1, known), (3, known)] {
             let bench = Bench::start().await;
             let check = bench.check("compute", &settings());
@@ -134,9 +131,23 @@ async fn what_befalls_the_machine_ends_where_the_table_says() {
     }
 }
 
+/// A fault of the API, and how the slot that meets it ends, whichever request that is: it says nothing of the machine.
+const FAULTS_TABLE: [(Fault, Finding, Phase); 10] = [
+    (Fault::Status(500), INAPPLICABLE, Phase::Transfer),
+    (Fault::Status(502), INAPPLICABLE, Phase::Transfer),
+    (Fault::Hang, INAPPLICABLE, Phase::Processing),
+    (Fault::Reset, INAPPLICABLE, Phase::Processing),
+    (Fault::OtherJson, INAPPLICABLE, Phase::Transfer),
+    (Fault::Throttled { retry_after_s: None }, void(Reason::Throttled), Phase::Transfer),
+    (Fault::Unauthorized, void(Reason::Credential), Phase::Transfer),
+    (Fault::Forbidden, void(Reason::Credential), Phase::Transfer),
+    (Fault::NotListed, void(Reason::Address), Phase::Transfer),
+    (Fault::Status(404), void(Reason::Request), Phase::Transfer),
+];
+
 #[tokio::test]
-async fn an_api_that_is_out_of_order_says_nothing_of_the_machine() {
-    let meet = async |(scope, fault, found): (Scope, Fault, Finding)| {
+async fn faults_of_the_api_end_where_the_table_says() {
+    let meet = async |scope: Scope, (fault, found, phase): (Fault, Finding, Phase)| {
         for sound in [0, 1] {
             let mut bench = Bench::start().await;
             let check = bench.check("compute", &settings());
@@ -144,33 +155,21 @@ async fn an_api_that_is_out_of_order_says_nothing_of_the_machine() {
                 assert_eq!(bench.slot(&*check).await.0, OK);
             }
             // A session that stands logs in no more.
-            let found = if sound == 1 && scope == Scope::Only(Route::Login) { OK } else { found };
+            let (found, phase) = if sound == 1 && scope == Scope::Only(Route::Login) { (OK, Phase::Transfer) } else { (found, phase) };
             bench.api.switch_on(scope, fault);
             if fault == Fault::Hang {
                 bench.timeout = Duration::from_secs(2);
             }
-            assert_eq!(bench.slot(&*check).await.0, found, "{fault:?} met by {scope:?} after {sound} slots");
+            let (met, trace) = bench.slot(&*check).await;
+            assert_eq!((met, trace.last), (found, Some(phase)), "{fault:?} met by {scope:?} after {sound} slots");
             bench.api.heal();
             bench.timeout = Duration::from_secs(30);
             bench.pass(Span::from_secs(60));
             assert_eq!(bench.slot(&*check).await.0, OK, "{fault:?} met by {scope:?} is over");
         }
     };
-    let faults = [
-        (Fault::Status(500), INAPPLICABLE),
-        (Fault::Status(502), INAPPLICABLE),
-        (Fault::Hang, INAPPLICABLE),
-        (Fault::Reset, INAPPLICABLE),
-        (Fault::OtherJson, INAPPLICABLE),
-        (Fault::Throttled { retry_after_s: None }, void(Reason::Throttled)),
-        (Fault::Unauthorized, void(Reason::Credential)),
-        (Fault::Forbidden, void(Reason::Credential)),
-        (Fault::NotListed, void(Reason::Address)),
-        (Fault::Status(404), void(Reason::Request)),
-    ];
     let scopes = [Scope::Everything, Scope::Only(Route::VirtualMachines), Scope::Only(Route::Hosts), Scope::Only(Route::Login)];
-    let rows = scopes.iter().flat_map(|scope| faults.iter().map(|(fault, found)| (*scope, *fault, *found)));
-    all(rows.map(meet).collect::<Vec<_>>()).await;
+    all(scopes.into_iter().flat_map(|scope| FAULTS_TABLE.map(|row| meet(scope, row))).collect::<Vec<_>>()).await;
     let mut bench = Bench::start().await;
     let check = bench.check("compute", &settings());
     assert_eq!(bench.slot(&*check).await.0, OK);
@@ -262,4 +261,22 @@ async fn it_reads_the_machine_and_the_hosts_of_its_zone_and_nothing_else() {
     let mut settings = settings();
     settings["zone"] = "az99".into();
     assert_eq!(bench.slot(&*bench.check("compute", &settings)).await.0, void(Reason::Request));
+}
+
+/// For `probe/README.md`.
+pub(in crate::check) fn truth() -> Vec<Truth> {
+    let deed = |(what, _, known, unknown): &Row| vec![(*what).to_owned(), truth::outcome(*known), truth::outcome(*unknown)];
+    let fault = |(fault, finding, phase): &(Fault, Finding, Phase)| truth::row(truth::fault(fault), *finding, *phase);
+    vec![
+        Truth {
+            title: "compute, a witness: what befell the machine",
+            columns: &["what", "outcome", "outcome of the first slot of all"],
+            rows: DEEDS_TABLE.iter().map(deed).collect(),
+        },
+        Truth {
+            title: "compute, a witness: the API meets it",
+            columns: &["fault", "outcome", "phase"],
+            rows: FAULTS_TABLE.iter().map(fault).collect(),
+        },
+    ]
 }

@@ -193,15 +193,18 @@ mod tests {
         /// Against the sentence, word by word: a version at a time, an instant at a time.
         #[test]
         fn hours_are_what_the_sentence_says(
-            versions in prop::collection::vec((0..4_u8, 0..60_i64, prop::option::of(0..20_i64), 0..30_i64, any::<bool>()), 0..8),
-            from in -5..120_i64,
+            versions in prop::collection::vec((0..4_i64, prop::option::of(0..20_i64), 0..30_i64, any::<bool>()), 0..8),
+            backwards in any::<bool>(),
+            from in -5..90_i64,
             length in 0..6_i64,
         ) {
-            let versions: Vec<Said> = (1..).zip(&versions).map(|(ver, (id, onset, end, as_of, retracted))| {
-                // Onset and id go together.
-                let onset = onset / 10 * 10;
-                said(&format!("{id}/{onset}"), ver, onset, end.map(|end| onset + end), onset + as_of, *retracted)
+            let mut versions: Vec<Said> = (1..).zip(&versions).map(|(ver, (window, end, as_of, retracted))| {
+                let onset = 12 * window;
+                said(&window.to_string(), ver, onset, end.map(|end| onset + end), onset + as_of, *retracted)
             }).collect();
+            if backwards {
+                versions.reverse();
+            }
             let hours = Hours::around(versions.clone());
             let is_kept = |instant: i64| versions.iter().any(|version| {
                 let last = versions.iter().filter(|other| other.id == version.id).max_by_key(|other| other.ver).unwrap();

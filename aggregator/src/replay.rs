@@ -151,3 +151,21 @@ impl Hole {
         !self.bears_on(from, to)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_bears_on_what_its_records_spoke_of_and_on_what_they_held_and_comes_near_no_published_window() {
+        const H: i64 = Span::HOUR.us();
+        let at = |hours: i64| Time::from_us(hours * H);
+        // Records of the hours 100 to 110, one of which came from the hour 60.
+        let hole = Hole { oldest: at(60), first: at(100), last: at(110) };
+        assert!(!hole.bears_on(at(0), at(59)) && hole.bears_on(at(0), at(60)));
+        assert!(hole.bears_on(at(194), at(300)) && !hole.bears_on(at(195), at(300)), "84 hours after the last");
+        assert!(!hole.is_near(at(70), Time::from_us(99 * H - 1)) && hole.is_near(at(70), at(99)));
+        assert!(!hole.is_near(Time::from_us(111 * H + 1), Time::FOREVER) && hole.is_near(at(111), Time::FOREVER));
+        assert!(hole.is_near(at(104), at(105)), "in it");
+    }
+}

@@ -1,15 +1,18 @@
 //! What is deleted from an archive after 400 days, and what can still be said then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Output;
 
 use serde_json::{Value, json};
-use vigie_aggregator::archive::{Archive, Segment, Shelf};
+use vigie_aggregator::archive::{Archive, Archived, Segment, Shelf};
 use vigie_aggregator::core::engine::{Engine, Pace, Retain, Settings};
-use vigie_aggregator::port::{Logged, WindowStore};
+use vigie_aggregator::core::snapshot::Manifest;
+use vigie_aggregator::live::{Restored, Snapshots};
+use vigie_aggregator::port::{AppendError, Appended, Bounds, EvidenceLog, Logged, Offset, ReadError, StoreError, WindowStore};
 use vigie_aggregator::publish::{Ledger, Publisher};
 use vigie_aggregator::sqlite::{Access, DataDir, SqliteStore};
+use vigie_aggregator::start::{self, StartError};
 use vigie_contract::record::{CatalogueRecord, Record, decode_appended, encode};
 use vigie_contract::{Span, Time};
 use vigie_counterparts::identity::Identity;
@@ -232,6 +235,51 @@ fn the_store_of_another_region_prunes_nothing() {
     assert!(refused("other").contains("is it this region's?"));
     let short = vigie(world.dir.path(), &["archive", "prune", "--archive", "archive", "--data", "data", "--keep-days", "30"]);
     assert!(!short.status.success() && said(&short).contains("398"), "{}", said(&short));
+}
+
+/// A log that retention has emptied, and nobody's snapshots.
+struct Emptied(Offset);
+
+impl EvidenceLog for Emptied {
+    async fn append(&self, _: &[Vec<u8>]) -> Result<Vec<Appended>, AppendError> {
+        Ok(Vec::new())
+    }
+
+    async fn read(&self, from: Offset, _: usize) -> Result<Vec<Logged>, ReadError> {
+        Err(ReadError::Gone { from, oldest: self.0 })
+    }
+
+    async fn bounds(&self) -> Result<Bounds, ReadError> {
+        Ok(Bounds { oldest: self.0, next: self.0 })
+    }
+}
+
+impl Snapshots for Emptied {
+    async fn load(&self, _: &str, _: u64) -> Result<Option<Restored>, StoreError> {
+        Ok(None)
+    }
+
+    async fn save(&self, _: &str, _: &Manifest, _: BTreeMap<String, Vec<u8>>, _: &Ledger) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// What lies before a hole would look unknown, and what was published of it would be revised.
+#[test]
+fn without_a_snapshot_no_fold_begins_behind_what_was_pruned() {
+    let world = World::new();
+    let archive = world.archive(&Shelf::directory(&world.dir.path().join("archive")));
+    let log = Emptied(world.log.len() as u64);
+    let new = || Engine::new(Settings { log_epoch: 0, retain: Retain::Horizon, pace: Pace::Live }, None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let whole = Archived::new(log, Some(archive.clone()));
+    let begin = || runtime.block_on(start::restore("main", new, &whole, &Emptied(0), ""));
+    assert_eq!(begin().unwrap().1.next, 0);
+    world.prune("archive");
+    let kept = archive.segments().unwrap();
+    let hole = kept.windows(2).rev().find(|pair| pair[0].next < pair[1].first).unwrap();
+    assert!(matches!(begin(), Err(StartError::Forgotten { oldest, .. }) if oldest == hole[1].first));
+    assert!(matches!(runtime.block_on(whole.read(hole[0].next, 1)), Err(ReadError::Gone { .. })), "a hole is not skipped");
 }
 
 #[test]

@@ -6,11 +6,18 @@
 //! foot with the number of records, the next offset and the hash. The hash runs from segment to segment: SHA-256 over the hash before and
 //! every record's line. A segment that is not whole bears another name; one that is there never changes.
 //!
+//! What is old and far from every window may be pruned ([`prune()`]). What is left of a pruned segment is a line with its offsets, append
+//! times, number of records, and the hash before it and after it, in a file that is durable before the segment is deleted ([`Pruned`]); so
+//! [`Chain`] tells a hole that was made by pruning from one that damage or theft has made.
+//!
 //! Calls block: they read and write files, or a bucket's objects.
 
 mod archived;
 #[cfg(feature = "s3")]
 mod bucket;
+mod chain;
+mod prune;
+mod pruned;
 mod shelf;
 
 use std::cmp::Reverse;
@@ -30,6 +37,9 @@ use vigie_contract::Time;
 pub use archived::Archived;
 #[cfg(feature = "s3")]
 pub use bucket::BucketError;
+pub use chain::{Chain, Piece, pieces};
+pub use prune::{Done, Survey, prune, survey};
+pub use pruned::{Pruned, Tally, pruned};
 pub use shelf::{Hold, Shelf, ShelfError};
 
 use crate::core::digest::hex;
@@ -73,6 +83,32 @@ pub enum ArchiveError {
         /// What does not fit.
         why: String,
     },
+    /// Something that was there is there no more, and no pruning says so.
+    #[error("{} follows what is not here{}; take it from a copy", path.display(), said(*missing))]
+    Missing {
+        /// What cannot be connected.
+        path: PathBuf,
+        /// Which offsets there are none of, before it.
+        missing: Option<(Offset, Offset)>,
+    },
+}
+
+fn said(missing: Option<(Offset, Offset)>) -> String {
+    match missing {
+        Some((from, to)) => format!(": offsets {from} to {} are missing, and no pruning says so", to - 1),
+        None => ": the hash before it is of nothing that lies before it".to_owned(),
+    }
+}
+
+/// What a segment says of itself, once all of it was read and is as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The hash of the segment before.
+    pub previous_sha256: String,
+    /// Its own.
+    pub sha256: String,
+    /// How many records it has.
+    pub records: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,11 +137,14 @@ struct Foot {
     sha256: String,
 }
 
+fn segment_name(first: Offset, next: Offset) -> String {
+    format!("{first:020}-{next:020}.ndjson.gz")
+}
+
 /// The whole segments on the shelf of one group and epoch, in order. Of two that overlap, as two writers leave them where nothing keeps
 /// them apart, the second only has what the first has not.
 pub fn segments(shelf: &Shelf) -> Result<Vec<Segment>, ArchiveError> {
-    let mut segments: Vec<Segment> = shelf.names()?.into_iter().filter_map(|name| Segment::named(shelf, name)).collect();
-    segments.sort_unstable_by_key(|segment| (segment.first, Reverse(segment.next)));
+    let mut segments = all_segments(shelf, shelf.names()?);
     let mut covered = 0;
     segments.retain(|segment| {
         let is_news = segment.next > covered;
@@ -113,6 +152,13 @@ pub fn segments(shelf: &Shelf) -> Result<Vec<Segment>, ArchiveError> {
         is_news
     });
     Ok(segments)
+}
+
+/// Those of `names` that are whole segments, in order, those that have no news as well.
+fn all_segments(shelf: &Shelf, names: Vec<String>) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = names.into_iter().filter_map(|name| Segment::named(shelf, name)).collect();
+    segments.sort_unstable_by_key(|segment| (segment.first, Reverse(segment.next)));
+    segments
 }
 
 /// The epochs of the logs that are archived on a group's shelf and where, in order.
@@ -130,6 +176,12 @@ impl Archive {
         Self { shelf: root.below(group).below(&format!("{log_epoch:05}")), group: group.to_owned(), log_epoch }
     }
 
+    /// Where its segments stand.
+    #[must_use]
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
     /// Its whole segments, in order.
     pub fn segments(&self) -> Result<Vec<Segment>, ArchiveError> {
         segments(&self.shelf)
@@ -139,7 +191,7 @@ impl Archive {
     pub fn writer(&self) -> Result<Writer, ArchiveError> {
         let hold = self.shelf.hold("lock")?;
         let (next, hash) = match self.segments()?.last() {
-            Some(last) => (last.next, last.verify(None)?),
+            Some(last) => (last.next, last.verify(None)?.sha256),
             None => (0, NO_HASH.to_owned()),
         };
         Ok(Writer { archive: self.clone(), next, hash, _hold: hold })
@@ -172,8 +224,8 @@ impl Segment {
         self.shelf.place(&self.name)
     }
 
-    /// Gives the records to `visit`, in order; an error if the segment is not what was written. Answers its hash.
-    pub fn verify(&self, mut visit: Option<&mut dyn FnMut(Logged)>) -> Result<String, ArchiveError> {
+    /// Gives the records to `visit`, in order; an error if the segment is not what was written.
+    pub fn verify(&self, mut visit: Option<&mut dyn FnMut(Logged)>) -> Result<Seal, ArchiveError> {
         let damaged = |why: String| ArchiveError::Damaged { path: self.place(), why };
         let bytes = self.shelf.get(&self.name)?;
         let mut lines = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(bytes.as_slice()));
@@ -209,7 +261,7 @@ impl Segment {
             () if foot.records != records => Err(damaged(format!("{records} records of {}", foot.records))),
             () if foot.sha256 != hash => Err(damaged("its hash is another".to_owned())),
             () if (head.first_offset, foot.next_offset) != (self.first, self.next) => Err(damaged("its name is another's".to_owned())),
-            () => Ok(hash),
+            () => Ok(Seal { previous_sha256: head.previous_sha256, sha256: hash, records }),
         }
     }
 }
@@ -248,7 +300,7 @@ impl Writer {
 
     /// Writes `records`, which lie in `[self.next(), next)`, as a segment; it is durable when this returns.
     pub fn append(&mut self, records: &[Logged], next: Offset) -> Result<(), ArchiveError> {
-        let name = format!("{:020}-{next:020}.ndjson.gz", self.next);
+        let name = segment_name(self.next, next);
         let unwritten = |error: io::Error| ArchiveError::Damaged { path: self.archive.shelf.place(&name), why: error.to_string() };
         let (bytes, hash) = self.segment(records, next).map_err(unwritten)?;
         self.archive.shelf.put(&name, &bytes)?;

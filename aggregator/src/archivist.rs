@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vigie_contract::Time;
 
-use crate::archive::{Archive, ArchiveError, Writer};
+use crate::archive::{Archive, ArchiveError, Tally, Writer};
 use crate::live::source_chain;
 use crate::port::{EvidenceLog, Logged, Offset, ReadError};
 
@@ -31,6 +31,8 @@ pub struct Figures {
     pub newest: Option<Time>,
     /// Records that retention deleted before they were archived.
     pub lost: u64,
+    /// Records that were pruned from the archive.
+    pub pruned: u64,
     /// Attempts that failed.
     pub failures: u64,
 }
@@ -50,13 +52,14 @@ pub enum ArchivistError {
 pub struct Archivist {
     archive: Archive,
     figures: Mutex<Figures>,
+    tally: Mutex<Tally>,
 }
 
 impl Archivist {
     /// For `archive`.
     #[must_use]
     pub fn new(archive: Archive) -> Self {
-        Self { archive, figures: Mutex::default() }
+        Self { archive, figures: Mutex::default(), tally: Mutex::default() }
     }
 
     /// How far it has come.
@@ -113,6 +116,7 @@ impl Archivist {
             writer.skip_to(bounds.oldest);
         }
         self.note(|figures| figures.next = writer.next());
+        self.count_pruned().await;
         while writer.next() < bounds.next {
             let (records, next) = gather(log, writer.next(), bounds.next).await?;
             let newest = records.last().map(|last| last.appended_at);
@@ -129,6 +133,19 @@ impl Archivist {
             });
         }
         Ok(())
+    }
+
+    /// Somebody else prunes: how much, the archive says itself. What cannot be counted keeps nobody from archiving.
+    async fn count_pruned(&self) {
+        let shelf = self.archive.shelf().clone();
+        let mut tally = std::mem::take(&mut *self.tally.lock().unwrap_or_else(PoisonError::into_inner));
+        match blocking(move || Ok((tally.count(&shelf)?, tally))).await {
+            Ok((pruned, tally)) => {
+                *self.tally.lock().unwrap_or_else(PoisonError::into_inner) = tally;
+                self.note(|figures| figures.pruned = pruned);
+            }
+            Err(error) => tracing::warn!(error = %source_chain(&error), "what was pruned from the archive cannot be counted"),
+        }
     }
 }
 

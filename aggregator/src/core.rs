@@ -15,6 +15,7 @@ pub mod engine;
 pub mod gate;
 pub mod intake;
 pub mod interval;
+pub mod keep;
 pub mod line;
 mod memory;
 pub mod report;

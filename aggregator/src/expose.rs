@@ -253,5 +253,6 @@ fn expose_archive(out: &mut Exposition, group: &str, figures: &Figures) {
         out.put(&m::ARCHIVE_NEWEST, &[group], seconds_us(newest.us()));
     }
     out.put(&m::ARCHIVE_LOST, &[group], figures.lost as f64);
+    out.put(&m::ARCHIVE_PRUNED, &[group], figures.pruned as f64);
     out.put(&m::ARCHIVE_FAILURES, &[group], figures.failures as f64);
 }

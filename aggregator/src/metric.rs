@@ -141,6 +141,8 @@ metrics! {
         "Append time of the newest archived record, in Unix time: time() minus this must stay far below the log's retention.";
     ARCHIVE_LOST = Counter "vigie_archive_lost_records_total" GROUP,
         "Records that retention deleted before they were archived: any is an incident.";
+    ARCHIVE_PRUNED = Gauge "vigie_archive_pruned_records" GROUP,
+        "Records that vigie archive prune has deleted from the archive, by the archive's own record of it; what lies around windows stays.";
     ARCHIVE_FAILURES = Counter "vigie_archive_failures_total" GROUP,
         "Attempts to archive the log that failed; each is tried again.";
     LOG_CLOCK_DIFFERENCE = Gauge "vigie_log_clock_difference_seconds" GROUP,

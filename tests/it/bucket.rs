@@ -16,7 +16,7 @@ use vigie_tests::kafka::Kafka;
 use vigie_tests::program::{vigie, wait_for};
 
 /// Settings of a bucket for each deployment, `alpha.toml` and `beta.toml`.
-fn describe(dir: &Path, store: &ObjectStore, identity: &Identity) {
+pub(crate) fn describe(dir: &Path, store: &ObjectStore, identity: &Identity) {
     std::fs::write(dir.join("access"), format!("{ACCESS_KEY}\n")).unwrap();
     std::fs::write(dir.join("secret"), format!("{SECRET_KEY}\n")).unwrap();
     std::fs::write(dir.join("ca.pem"), &identity.pem).unwrap();
@@ -98,6 +98,10 @@ fn a_region_is_folded_again_from_a_bucket_and_what_is_left_of_the_log() {
     cluster.wait_until_delivered();
     let (log, versions) = cluster.prove();
     assert!(log[0].offset == 0 && versions >= 4, "{versions} versions");
+
+    // ClickHouse answers what the pruning asks; nothing is old.
+    let pruned = cluster.vigie(&["archive", "prune", "--archive", "alpha.toml", "--clickhouse", "clickhouse.toml"]);
+    assert_eq!(pruned, "group main: nothing to prune\n");
 
     // What somebody has changed in the bucket is found, and named.
     let first = std::fs::read_dir(root.path().join("archive/alpha/main/00000")).unwrap().next().unwrap().unwrap();

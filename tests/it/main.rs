@@ -25,6 +25,7 @@ mod paged;
 mod persistence;
 mod prefix;
 mod properties;
+mod pruning;
 mod quality;
 mod reload;
 mod report;

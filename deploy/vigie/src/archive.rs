@@ -1,4 +1,6 @@
-//! `vigie archive`: a log's evidence into files that outlive it (DESIGN §4).
+//! `vigie archive`: a log's evidence into files that outlive it, and out of them what need not be kept for ever (DESIGN §4).
+
+mod prune;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,17 +14,28 @@ use crate::shell;
 
 /// Copy the evidence that is not archived yet into an archive, up to now
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     place: Place,
     /// The archive: a directory, or the settings of a bucket, TOML; `vigie replay --evidence PLACE/GROUP/EPOCH` evaluates what is in it
-    #[arg(long, value_name = "PLACE")]
-    to: PathBuf,
+    #[arg(long, value_name = "PLACE", required = true)]
+    to: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Prune(prune::Args),
 }
 
 pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
+    if let Some(Command::Prune(args)) = &args.command {
+        return prune::run(args);
+    }
     shell::run_quietly(async {
-        let shelf = Shelf::open(&args.to)?;
+        let shelf = Shelf::open(args.to.as_deref().unwrap_or_else(|| std::path::Path::new("")))?;
         for opened in args.place.logs()? {
             let archivist = Archivist::new(Archive::new(&shelf, &opened.group, opened.log_epoch));
             archivist.catch_up(&opened.log).await?;

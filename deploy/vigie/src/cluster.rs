@@ -30,6 +30,9 @@ use crate::shown::{STANDBY, STARTING, Shown};
 
 /// What to do when neither log nor snapshot has the beginning.
 const MEND: &str = "give --archive the place where the log is archived";
+/// The same of somebody who has given it: from a hole on, time would look unknown that was not.
+const MEND_ARCHIVE: &str = "the archive has a hole or was pruned before that (`vigie replay --evidence PLACE/GROUP/EPOCH` names it), and a \
+    fold cannot begin behind a hole: bring back the snapshots that this version wrote, of either deployment, or what is missing";
 /// Who reads only, and keeps no snapshots.
 const READER: &str = "";
 /// A pause between attempts at what does not answer.
@@ -249,6 +252,7 @@ impl Cluster {
         let log = Arc::new(KafkaLog::open(&self.settings, partition, Arc::clone(&self.producer), Some(Arc::clone(&self.membership)))?);
         let archive = self.archive.as_ref().map(|shelf| Archive::new(shelf, &group, self.settings.log_epoch));
         let whole = Archived::new(Arc::clone(&log), archive.clone());
+        let mend = if archive.is_some() { MEND_ARCHIVE } else { MEND };
         let new = || engine(&self.settings, &group);
         let region = Region::new(group.clone(), new());
         let api = Api::new(Arc::clone(&region), Arc::clone(&log), Tokens::default(), self.notice.clone(), self.stop.clone());
@@ -257,7 +261,7 @@ impl Cluster {
         let store = Production { store: &self.store, snapshots: &self.snapshots };
         let folding = async {
             let (engine, start) = loop {
-                match start::restore(&group, new, &whole, &self.snapshots, MEND).await {
+                match start::restore(&group, new, &whole, &self.snapshots, mend).await {
                     Ok(begun) => break begun,
                     Err(error @ start::StartError::Forgotten { .. }) => return Err(error.into()),
                     Err(error) => tracing::warn!(group, error = %live::source_chain(&error), "cannot begin yet"),

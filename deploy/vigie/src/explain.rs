@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use vigie_aggregator::core::engine::Engine;
+use vigie_aggregator::core::line::Line;
 use vigie_aggregator::explain::{self, Language};
 use vigie_contract::Time;
 
@@ -42,16 +43,28 @@ pub(crate) fn run(args: &Args) -> io::Result<ExitCode> {
         }
         at => at.and_then(|(_, time)| time),
     };
-    let Some(engine) = replay::evaluate(&args.source)? else { return Ok(ExitCode::from(2)) };
+    let Some(evaluated) = replay::evaluate(&args.source)? else { return Ok(ExitCode::from(2)) };
+    let engine = &evaluated.engine;
+    // What a hole in the evidence made look so is no answer.
+    let is_pruned = match at {
+        Some(at) => evaluated.holes.iter().any(|hole| hole.bears_on(at, at)),
+        None => {
+            let is_meant = |line: &&Line| matches!(line, Line::Window(window) if window.id == args.subject);
+            !evaluated.holes.is_empty() && engine.lines().iter().filter(is_meant).any(|line| !evaluated.can_tell(line))
+        }
+    };
+    if is_pruned {
+        return refuse("evidence of that time was pruned from the archive: what was published of it is in the window store");
+    }
     let language = match args.lang {
         Lang::En => Language::English,
         Lang::Fr => Language::French,
     };
     let told = match at {
-        Some(at) => explain::moment(&engine, &args.subject, at).map(|moment| (serde_json::to_string(&moment), moment.in_words(language))),
-        None => explain::window(&engine, &args.subject).map(|story| (serde_json::to_string(&story), story.in_words(language))),
+        Some(at) => explain::moment(engine, &args.subject, at).map(|moment| (serde_json::to_string(&moment), moment.in_words(language))),
+        None => explain::window(engine, &args.subject).map(|story| (serde_json::to_string(&story), story.in_words(language))),
     };
-    let Some((json, words)) = told else { return refuse(&unknown(&engine, args)) };
+    let Some((json, words)) = told else { return refuse(&unknown(engine, args)) };
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", json?)?

@@ -11,6 +11,7 @@
 )]
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,8 +66,8 @@ fn sample(target: usize, vantage: usize, seq: i64, t1: Time) -> String {
     )
 }
 
-fn catalogue_record(text: String) -> Vec<u8> {
-    let record = CatalogueRecord { rev: 1, sha256: None, text, override_by: None, actor: None, reason: None };
+fn catalogue_record(rev: u64, text: String) -> Vec<u8> {
+    let record = CatalogueRecord { rev, sha256: None, text, override_by: None, actor: None, reason: None };
     encode(&Record::Catalogue(record), None, None).into_bytes()
 }
 
@@ -107,24 +108,19 @@ async fn send(producer: &Producer, records: &[Vec<u8>]) {
     }
 }
 
-/// A million samples from real Kafka, decoded and folded; then as rows into ClickHouse.
-async fn consume_and_store(servers: &Servers) {
-    const TARGETS: usize = 300;
-    const RECORDS: usize = 1_000_000;
-    let producer = Arc::new(Producer::new(&servers.settings).unwrap());
-    let per_slot = TARGETS * VANTAGES;
-    let began = wall_now() - Span::from_us((RECORDS / per_slot) as i64 * PERIOD_US);
-    send(&producer, &[catalogue_record(catalogue(TARGETS))]).await;
-    for slot in 0..RECORDS / per_slot {
-        let at = began + Span::from_us(slot as i64 * PERIOD_US);
-        let pair = |pair: usize| sample(pair / VANTAGES, pair % VANTAGES, slot as i64, at + Span::from_us(pair as i64 * 11_000));
-        send(&producer, &(0..per_slot).map(|at| pair(at).into_bytes()).collect::<Vec<_>>()).await;
+/// Samples of every target from every vantage, in each of `slots`.
+async fn send_samples(producer: &Producer, targets: usize, slots: Range<usize>, stamp: impl Fn(usize, usize) -> Time) {
+    for slot in slots {
+        let pair = |pair: usize| sample(pair / VANTAGES, pair % VANTAGES, slot as i64, stamp(slot, pair)).into_bytes();
+        let pairs: Vec<usize> = (0..targets * VANTAGES).collect();
+        for pairs in pairs.chunks(5_000) {
+            send(producer, &pairs.iter().map(|at| pair(*at)).collect::<Vec<_>>()).await;
+        }
     }
-    let log = KafkaLog::open(&servers.settings, 0, Arc::clone(&producer), None).unwrap();
-    let end = log.bounds().await.unwrap().next;
-    let mut engine = Engine::of_group(SETTINGS, "main");
-    let (wall, cpu) = (Instant::now(), cpu_seconds());
-    let mut next = 0;
+}
+
+/// Folds the log from `next` to `end`.
+async fn fold(log: &KafkaLog, engine: &mut Engine, mut next: u64, end: u64) {
     while next < end {
         for logged in log.read(next, 2_048).await.unwrap() {
             next = logged.offset + 1;
@@ -132,12 +128,45 @@ async fn consume_and_store(servers: &Servers) {
             engine.step(logged.offset, logged.appended_at, decoded.record);
         }
     }
+}
+
+async fn consume(what: &str, log: &KafkaLog, engine: &mut Engine, from: u64, end: u64) {
+    let (wall, cpu) = (Instant::now(), cpu_seconds());
+    fold(log, engine, from, end).await;
     let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let count = (end - from) as f64;
     println!(
-        "consume + decode + fold from Kafka: {:>9.0} records per CPU second, {:.0}/s by the clock",
-        end as f64 / cpu,
-        end as f64 / wall
+        "consume + decode + fold of samples that {what:<15}: {:>9.0} records per CPU second, {:.0}/s by the clock",
+        count / cpu,
+        count / wall
     );
+}
+
+/// Samples from real Kafka, decoded and folded: a million that came hours late, after an outage of the log, and a million that came at once.
+/// Then the first million as rows into ClickHouse.
+async fn consume_and_store(servers: &Servers) {
+    const LATE: usize = 300;
+    const PROMPT: usize = 2_000;
+    const RECORDS: usize = 1_000_000;
+    let producer = Arc::new(Producer::new(&servers.settings).unwrap());
+    let log = KafkaLog::open(&servers.settings, 0, Arc::clone(&producer), None).unwrap();
+    let mut engine = Engine::of_group(SETTINGS, "main");
+
+    let slots = RECORDS / (LATE * VANTAGES);
+    let began = wall_now() - Span::from_us(slots as i64 * PERIOD_US);
+    send(&producer, &[catalogue_record(1, catalogue(LATE))]).await;
+    let stamp = |slot: usize, pair: usize| began + Span::from_us(slot as i64 * PERIOD_US + pair as i64 * 11_000);
+    send_samples(&producer, LATE, 0..slots, stamp).await;
+    let end = log.bounds().await.unwrap().next;
+    consume("came hours late", &log, &mut engine, 0, end).await;
+
+    send(&producer, &[catalogue_record(2, catalogue(PROMPT))]).await;
+    let next = log.bounds().await.unwrap().next;
+    fold(&log, &mut engine, end, next).await;
+    let slots = slots..slots + RECORDS / (PROMPT * VANTAGES);
+    send_samples(&producer, PROMPT, slots, |_, _| wall_now()).await;
+    consume("came at once", &log, &mut engine, next, log.bounds().await.unwrap().next).await;
+    drop(engine);
 
     let store = ClickHouseStore::new(&servers.store);
     let mut publisher = Publisher::new("main", 0, Ledger::default());
@@ -171,7 +200,7 @@ async fn restart(servers: &Servers) {
     const SLOTS: i64 = 96 * 360;
     let producer = Arc::new(Producer::new(&servers.settings).unwrap());
     let mut engine = Engine::of_group(SETTINGS, "main");
-    let catalogue = catalogue_record(catalogue(TARGETS));
+    let catalogue = catalogue_record(1, catalogue(TARGETS));
     let began = wall_now() - Span::from_us(SLOTS * PERIOD_US);
     engine.step(0, began, decode_appended(&catalogue, began).unwrap().record);
     let mut offset = 1_u64;

@@ -14,6 +14,7 @@ mod dashboards;
 mod durability;
 mod exposition;
 mod full;
+mod inserted;
 mod intake;
 mod kafka;
 mod killed;

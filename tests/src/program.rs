@@ -23,7 +23,12 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let built = Command::new(env!("CARGO"))
+        let mut cargo = Command::new(env!("CARGO"));
+        // What cargo tells a test about its package is not for another cargo: dependencies that look at it would be built anew, each time.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_of_a_package)) {
+            cargo.env_remove(name);
+        }
+        let built = cargo
             // Together with what runs it, so that features are the same and nothing is built twice.
             .args(["build", "--quiet", "--locked", "--workspace", "--bins", "--features", "vigie/kafka-tls,vigie/s3"])
             // As the test itself was built: a benchmark's program is no debug build.
@@ -35,6 +40,10 @@ pub fn binary() -> &'static Path {
         let test = std::env::current_exe().unwrap();
         test.ancestors().nth(2).unwrap().join("vigie")
     })
+}
+
+fn is_of_a_package(name: &str) -> bool {
+    name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
 /// Runs `vigie` to its end.

@@ -331,7 +331,9 @@ impl Track {
             states.push(from, State::of(entry.outcome));
         }
         let later = self.since(from + Span::from_us(1)).take_while(|entry| entry.stamp < to);
-        for entry in later.filter(|entry| entry.outcome != Outcome::Void) {
+        // By `for_each`, not by a loop: then chunks and tail are gone through one after the other, and no entry is copied from one adapter
+        // to the next.
+        later.filter(|entry| entry.outcome != Outcome::Void).for_each(|entry| {
             if let Some(end) = current.map(|current| current.stamp + current.hold())
                 && end < entry.stamp
             {
@@ -339,7 +341,7 @@ impl Track {
             }
             states.push(entry.stamp, State::of(entry.outcome));
             current = Some(entry);
-        }
+        });
         if let Some(end) = current.map(|current| current.stamp + current.hold())
             && end < to
         {

@@ -199,7 +199,7 @@ impl Member {
 
 /// Heartbeats and rebalances, until the membership is dropped. To drop a consumer can take as long as a session: it is done here.
 fn keep(member: &Weak<Member>) {
-    let (mut polls, mut quiet_polls, mut failures) = (0_u64, 0_u32, 0);
+    let (mut polls, mut calm, mut failures) = (0_u64, Calm::default(), 0);
     let mut fenced: VecDeque<u64> = VecDeque::new();
     while let Some(member) = member.upgrade() {
         let consumer = member.consumer();
@@ -222,15 +222,33 @@ fn keep(member: &Weak<Member>) {
             continue;
         }
         let is_quiet = std::mem::replace(&mut failures, member.health.failures()) == failures;
-        quiet_polls = if is_quiet { quiet_polls + 1 } else { 0 };
-        // Silence is no sign of anything: the library is quiet about a group that does not answer.
-        let is_steady = consumer.context().is_steady.load(Ordering::SeqCst);
-        if is_steady && quiet_polls >= QUIET_POLLS {
+        calm.polled(is_quiet, consumer.context().is_steady.load(Ordering::SeqCst));
+        if calm.works() {
             member.health.worked();
         }
-        if is_steady && quiet_polls >= LOST_POLLS {
+        if calm.is_settled() {
             consumer.context().give_up_what_was_lost();
         }
+    }
+}
+
+/// For how many polls in a row nothing went wrong and the group answered. Silence alone is no sign of anything: the library is quiet about
+/// a group that does not answer.
+#[derive(Debug, Default)]
+struct Calm(u32);
+
+impl Calm {
+    fn polled(&mut self, is_quiet: bool, is_steady: bool) {
+        self.0 = if is_quiet && is_steady { self.0.saturating_add(1) } else { 0 };
+    }
+
+    const fn works(&self) -> bool {
+        self.0 >= QUIET_POLLS
+    }
+
+    /// What was lost longer ago will not be given back by the membership that is.
+    const fn is_settled(&self) -> bool {
+        self.0 >= LOST_POLLS
     }
 }
 
@@ -271,6 +289,8 @@ impl ConsumerContext for GroupContext {
         if consumer.assignment_lost() {
             tracing::warn!(partitions = ?revoked, "out of the group's reach: going on with what we had until it answers");
             self.is_lost.store(true, Ordering::SeqCst);
+            // The library's last account, up to a second old, is of the membership that has just ended.
+            self.is_steady.store(false, Ordering::SeqCst);
             return;
         }
         tracing::info!(partitions = ?revoked, "these partitions go to another member of the group");
@@ -318,4 +338,29 @@ impl GroupContext {
 
 fn partitions(list: &TopicPartitionList) -> BTreeSet<i32> {
     list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A group that was calm for an hour, and is lost now: that hour says nothing about who has its partitions.
+    #[test]
+    fn what_was_before_a_loss_does_not_count() {
+        let mut calm = Calm::default();
+        for _ in 0..LOST_POLLS {
+            assert!(!calm.is_settled());
+            calm.polled(true, true);
+        }
+        assert!(calm.works() && calm.is_settled());
+        calm.polled(true, false);
+        assert!(!calm.works() && !calm.is_settled());
+        for _ in 1..LOST_POLLS {
+            calm.polled(true, true);
+        }
+        assert!(calm.works() && !calm.is_settled());
+        calm.polled(false, true);
+        calm.polled(true, true);
+        assert!(!calm.works());
+    }
 }

@@ -232,13 +232,14 @@ def sql(query, ref="A", series=False):
 
 # Between the ends of the time range, in microseconds.
 FROM_US, TO_US = "${__from} * 1000", "${__to} * 1000"
+# What one asks first stands first: a phone shows three columns and scrolls for the rest.
 WINDOW_COLUMNS = """
-    toString(id) AS id, service, indicator, kind, status, onset_at AS onset, end_at AS `end`,
-    (ifNull(end_us, as_of_us) - onset_us) / 1e6 AS length, observed_down_us / 1e6 AS observed, inferred_down_us / 1e6 AS inferred,
-    unknown_inside_us / 1e6 AS unknown_inside, contested_us / 1e6 AS contested, arrayStringConcat(claims, ', ') AS claims
+    service, status, (ifNull(end_us, as_of_us) - onset_us) / 1e6 AS length, onset_at AS onset, end_at AS `end`,
+    observed_down_us / 1e6 AS observed, inferred_down_us / 1e6 AS inferred, unknown_inside_us / 1e6 AS unknown_inside,
+    contested_us / 1e6 AS contested, arrayStringConcat(claims, ', ') AS claims, kind, indicator, toString(id) AS id
 """
 WINDOW_HEADINGS = [
-    "id", "service", "indicator", "kind", "status", "onset", "end", "length", "observed", "inferred", "unknown_inside", "contested", "claims",
+    "service", "status", "length", "onset", "end", "observed", "inferred", "unknown_inside", "contested", "claims", "kind", "indicator", "id",
 ]
 # The days of a month and one more on either side, because months are cut at the region's midnights.
 MONTH_US = (
@@ -614,7 +615,7 @@ WALL = [
             )
         ],
         (16, 7),
-        ["service", "indicator", "scope", "id", "length"],
+        ["service", "length", "scope", "indicator", "id"],
         value="length",
         sort="length",
         no_value=NONE_OPEN,
@@ -781,14 +782,14 @@ SERVICE_PANELS = [
         Text("Last failures", "Derniers échecs"),
         [
             sql(f"""
-                SELECT t0_at AS at, target, vantage, outcome, effective, reason, attempts, (t1_us - t0_us) / 1e6 AS took,
+                SELECT t0_at AS at, reason, vantage, target, outcome, effective, attempts, (t1_us - t0_us) / 1e6 AS took,
                 toString(phases_us) AS phases
                 FROM samples WHERE {OF_TARGET_SQL} AND outcome != 'ok' AND t0_us BETWEEN {FROM_US} AND {TO_US}
                 ORDER BY t0_us DESC LIMIT 1 BY target, vantage, run, seq LIMIT 100
             """)
         ],
         (16, 9),
-        ["at", "target", "vantage", "outcome", "effective", "reason", "attempts", "took", "phases"],
+        ["at", "reason", "vantage", "target", "outcome", "effective", "attempts", "took", "phases"],
         links={},
     ),
     row(Text("What it comes to", "Ce qu’il en résulte")),
@@ -873,17 +874,17 @@ MONTH_PANELS = [
         Text("The contract, $month", "Le contrat, $month"),
         [
             sql(f"""
-                SELECT service, indicator, 100 - round(budget_us / base_us * 1e6) / 1e4 AS objective, down_us / 1e6 AS down,
-                (gross_down_us - down_us) / 1e6 AS excluded, unknown_us / 1e6 AS unknown, budget_us / 1e6 AS budget,
-                remaining_us / 1e6 AS remaining, availability, availability_low AS low, availability_to_date AS to_date,
-                verdict, toString(final) AS final, fromUnixTimestamp64Micro(as_of_us, 'UTC') AS as_of
+                SELECT service, verdict, down_us / 1e6 AS down, remaining_us / 1e6 AS remaining,
+                100 - round(budget_us / base_us * 1e6) / 1e4 AS objective, availability, availability_low AS low,
+                availability_to_date AS to_date, (gross_down_us - down_us) / 1e6 AS excluded, unknown_us / 1e6 AS unknown,
+                budget_us / 1e6 AS budget, indicator, toString(final) AS final, fromUnixTimestamp64Micro(as_of_us, 'UTC') AS as_of
                 FROM accounts_current WHERE {MONTH_SQL} ORDER BY indicator, service
             """)
         ],
         (24, 10),
         [
-            "service", "indicator", "objective", "down", "excluded", "unknown", "budget", "remaining", "availability", "low", "to_date",
-            "verdict", "final", "as_of",
+            "service", "verdict", "down", "remaining", "objective", "availability", "low", "to_date", "excluded", "unknown", "budget",
+            "indicator", "final", "as_of",
         ],
         about=Text(
             "As `vigie report` says it: down is what counts, after exclusions; at worst, all unknown time was down.",
@@ -949,8 +950,8 @@ MONTH_PANELS = [
         Text("Exclusions", "Exclusions"),
         [
             sql(f"""
-                SELECT id AS name, kind, arrayStringConcat(services, ', ') AS services, state,
-                fromUnixTimestamp64Micro(start_us, 'UTC') AS onset, fromUnixTimestamp64Micro(end_us, 'UTC') AS `end`,
+                SELECT id AS name, state, fromUnixTimestamp64Micro(start_us, 'UTC') AS onset,
+                fromUnixTimestamp64Micro(end_us, 'UTC') AS `end`, arrayStringConcat(services, ', ') AS services, kind,
                 fromUnixTimestamp64Micro(announced_us, 'UTC') AS announced, fromUnixTimestamp64Micro(appended_us, 'UTC') AS recorded,
                 approved_by, override_by, reason
                 FROM exclusions_current AS x
@@ -959,7 +960,7 @@ MONTH_PANELS = [
             """)
         ],
         (24, 7),
-        ["name", "kind", "services", "state", "onset", "end", "announced", "recorded", "approved_by", "override_by", "reason"],
+        ["name", "state", "onset", "end", "services", "kind", "announced", "recorded", "approved_by", "override_by", "reason"],
         links={},
         about=Text(
             "Only approved ones count, of the kinds that the indicator allows; of a maintenance only what was recorded before it began.",
@@ -1109,14 +1110,14 @@ LATENCY_PANELS = [
         Text("Slowest samples", "Mesures les plus lentes"),
         [
             sql(f"""
-                SELECT t1_at AS at, target, vantage, latency_us / 1e6 AS took, attempts, toString(phases_us) AS phases
+                SELECT t1_at AS at, latency_us / 1e6 AS took, vantage, target, attempts, toString(phases_us) AS phases
                 FROM samples
                 WHERE {OF_TARGET_SQL} AND effective = 'ok' AND latency_us IS NOT NULL AND t0_us BETWEEN {FROM_US} AND {TO_US}
                 ORDER BY latency_us DESC LIMIT 1 BY target, vantage, run, seq LIMIT 50
             """)
         ],
         (12, 9),
-        ["at", "target", "vantage", "took", "attempts", "phases"],
+        ["at", "took", "vantage", "target", "attempts", "phases"],
         links={},
     ),
 ]
@@ -1129,7 +1130,7 @@ SUPERVISION = [
         Text("Not to be trusted", "Indignes de foi"),
         [prom("sum by (instance, group, cause) (vigie_stale)", table=True)],
         (8, 8),
-        ["instance", "group", "cause", "untrusted"],
+        ["cause", "untrusted", "instance", "group"],
         value="untrusted",
         sort="untrusted",
         about=Text("YES while what this member exports may not be trusted, by cause.", "OUI tant que ce que ce membre exporte n’est pas digne de foi, par cause."),
@@ -1301,12 +1302,12 @@ SUPERVISION = [
         Text("Refused records", "Enregistrements refusés"),
         [
             sql("""
-                SELECT max(appended_at) AS at, log_group AS `group`, reason, any(detail) AS detail, uniqExact(ver) AS samples
+                SELECT max(appended_at) AS at, reason, uniqExact(ver) AS samples, any(detail) AS detail, log_group AS `group`
                 FROM dead_letters GROUP BY log_group, reason ORDER BY at DESC LIMIT 50
             """)
         ],
         (8, 8),
-        ["at", "group", "reason", "detail", "samples"],
+        ["at", "reason", "samples", "detail", "group"],
         links={},
         about=Text("Those of the last 400 days, and an example of each.", "Ceux des 400 derniers jours, avec un exemple de chaque."),
     ),

@@ -36,7 +36,7 @@ use crate::ceiling::Exceeded;
 use crate::clock::{now, span};
 use crate::net::Net;
 use crate::s3::Store;
-use crate::secret::SecretError;
+use crate::secret::{SecretError, SecretSource};
 use crate::stamp::Exchange;
 use crate::vitals::Vitals;
 
@@ -355,6 +355,22 @@ pub(crate) fn packets(check: &serde_json::Value) -> u64 {
     }
 }
 
+/// When the first of the check's secrets expires, as far as that is known; reads them.
+pub(crate) fn credential_expiry(check: &serde_json::Value) -> Option<Time> {
+    let block = read(check).ok()?;
+    let secrets = match &block {
+        Block::Http(block) => block.secrets(),
+        Block::S3(block) => block.secrets(),
+        Block::Api(block) => block.secrets(),
+        Block::Backup(block) => block.secrets(),
+        Block::Exec(block) => block.secrets(),
+        Block::Compute(block) => block.secrets(),
+        Block::Console(block) => block.secrets(),
+        _ => Vec::new(),
+    };
+    secrets.into_iter().filter_map(SecretSource::expiry).min()
+}
+
 /// The object store that the table of a check of kind `s3` describes, with this bucket or the check's.
 pub(crate) fn object_store(check: &serde_json::Value, bucket: Option<&str>, net: &Net) -> Result<Store, CheckError> {
     match read(check)? {
@@ -436,6 +452,28 @@ mod tests {
         validate(&json!({"kind": "compute", "path": "self"})).unwrap();
         assert!(error(json!({"kind": "compute", "path": "witness", "zone": "az05", "virtual_machine": "v"})).contains("`api`"));
         validate(&json!({"kind": "icmp", "address": "192.0.2.1", "outside": true})).unwrap();
+    }
+
+    #[test]
+    fn every_kind_that_has_secrets_says_when_they_expire() {
+        let of = |year: u16| json!({"env": "VIGIE_NO_SUCH_VARIABLE", "expires": format!("{year}-01-01T00:00:00Z")});
+        let api = json!({"endpoint": "https://a", "token_id": of(2029), "token_secret": of(2028)});
+        let steps = json!([{"name": "page", "get": "/"}, {"name": "login", "post": "/", "secrets": {"user": of(2028), "password": of(2029)}, "marker": "in"}]);
+        for check in [
+            json!({"kind": "http", "url": "https://a/", "bearer": of(2028)}),
+            json!({"kind": "s3", "endpoint": "https://a", "bucket": "b", "region": "r", "access_key": of(2029), "secret_key": of(2028)}),
+            json!({"kind": "api", "api": api}),
+            json!({"kind": "backup", "api": api, "zone": "z", "operation": "lists", "list": "policies"}),
+            json!({"kind": "compute", "path": "witness", "api": api, "zone": "z", "virtual_machine": "v"}),
+            json!({"kind": "exec", "command": ["/bin/true"], "env": {"A": of(2029), "B": of(2028)}}),
+            json!({"kind": "console", "endpoint": "https://a", "steps": steps}),
+        ] {
+            validate(&check).unwrap();
+            assert_eq!(credential_expiry(&check), Time::parse("2028-01-01T00:00:00Z"), "{check}");
+        }
+        for check in [json!({"kind": "http", "url": "https://a/"}), json!({"kind": "icmp", "address": "192.0.2.1"})] {
+            assert_eq!(credential_expiry(&check), None, "{check}");
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod stamp;
 mod station;
 mod stats;
 mod vitals;
+mod web_token;
 
 pub use ceiling::{Exceeded, exceeded};
 pub use check::{CheckError, validate};

@@ -39,6 +39,8 @@ metrics! {
     ANCHOR_REACHED = Gauge "vigie_probe_internet_anchor_reached" ANCHOR, "1 for an anchor that the last attempt reached, 0 for one that it did not.";
     BACKUP_AGE = Gauge "vigie_probe_backup_age_seconds" TARGET, "How old the newest backup was in the last slot.";
     CERTIFICATE = Gauge "probe_ssl_earliest_cert_expiry" TARGET, "When the first certificate of the chain expires, in Unix time.";
+    CREDENTIAL = Gauge "vigie_probe_credential_expiry_timestamp_seconds" TARGET,
+        "When the first of the check's secrets expires, in Unix time: by the catalogue, or by itself if it is a web token; absent if neither says it.";
     ICMP_DURATION = Gauge "probe_icmp_duration_seconds" PHASE, "Length of each phase of the last echo.";
     HOP_LIMIT = Gauge "probe_icmp_reply_hop_limit" TARGET, "Hop limit of the last echo reply.";
     DNS_DURATION = Gauge "probe_dns_duration_seconds" PHASE, "Length of each phase of the last DNS question.";
@@ -109,6 +111,9 @@ metrics! {
     API_LOGINS = Counter "vigie_probe_api_logins_total" PROBE, "Logins at the provider's API, whatever came of them.";
     FRESH_REFUSED = Counter "vigie_probe_fresh_token_refused_total" PROBE,
         "Answers 401 of the provider's API to a token that it gave less than a minute before.";
+    API_TOKEN_LEFT = Gauge "vigie_probe_api_token_left_seconds" PROBE,
+        "How long the web token of the provider's API still held when a check last needed one: it is renewed at 60, or at half its life, so that \
+         less means that logins are refused; 0 without any, the least of several, absent while the API does not answer.";
     SUSTAINED_THROTTLING = Counter "vigie_probe_sustained_throttling_total" PROBE,
         "Answers 429 of the provider's API from the third in a row on, although it is asked less than it allows.";
     REFLECTED = Counter "vigie_probe_reflector_answered_total" PROBE, "Test packets of peers that the reflector answered, and connections that it echoed.";
@@ -168,6 +173,9 @@ pub(crate) fn expose(figures: &Figures, vantage: &str, at: Instant) -> String {
     out.put(&ICMP_DROPPED, &one, icmp.dropped as f64);
     out.put(&API_LOGINS, &one, figures.api.logins as f64);
     out.put(&FRESH_REFUSED, &one, figures.api.fresh_token_refused as f64);
+    if let Some(left) = figures.api_token_left {
+        out.put(&API_TOKEN_LEFT, &one, seconds(left));
+    }
     out.put(&SUSTAINED_THROTTLING, &one, figures.api.sustained_throttling as f64);
     out.put(&REFLECTED, &one, figures.reflected.answered() as f64);
     for why in Ignored::ALL {
@@ -189,6 +197,9 @@ fn expose_target(out: &mut Exposition, target: &str, vantage: &str, stats: &Targ
     let bounds = LATENCY_BOUNDS_US.map(|us| us as f64 / 1e6);
     for (result, buckets) in ["ok", "fail"].iter().zip(&stats.latency) {
         out.put_histogram(&LATENCY, &[target, vantage, result], &bounds, &buckets.counts(), buckets.sum_us() as f64 / 1e6);
+    }
+    if let Some(expiry) = stats.credential_expiry {
+        out.put(&CREDENTIAL, &labels, expiry.us() as f64 / 1e6);
     }
     let Some(last) = &stats.last else { return };
     if last.outcome == Outcome::Void || at.saturating_duration_since(last.at) > last.holds {
@@ -278,7 +289,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use vigie_contract::{Reason, TargetId};
+    use vigie_contract::{Reason, TargetId, Time};
 
     use super::*;
     use crate::check::Facts;
@@ -379,6 +390,20 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn when_credentials_end_is_told_whatever_the_last_slot_gave() {
+        let mut figures = Figures::default();
+        let mut stats = TargetStats::new(Kind::Api);
+        stats.credential_expiry = Some(Time::from_us(1_800_000_000_000_000));
+        figures.targets.insert(TargetId::from("api"), stats);
+        figures.targets.insert(TargetId::from("web"), TargetStats::new(Kind::Http));
+        let text = expose(&figures, "az05", now());
+        assert!(text.contains("vigie_probe_credential_expiry_timestamp_seconds{instance=\"api\",probe=\"az05\"} 1800000000\n"), "{text}");
+        assert!(!text.contains("{instance=\"web\",probe=\"az05\"} 18") && !text.contains("token_left"), "{text}");
+        figures.api_token_left = Some(Span::from_us(59_500_000));
+        assert!(expose(&figures, "az05", now()).contains("vigie_probe_api_token_left_seconds{probe=\"az05\"} 59.5\n"));
     }
 
     #[test]

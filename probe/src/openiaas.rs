@@ -35,7 +35,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderValue, USER_A
 use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
 use tokio::sync::Mutex;
-use vigie_contract::Reason;
+use vigie_contract::{Reason, Span};
 
 use crate::check::{Attempt, CheckError, Finding, Trace};
 use crate::exchange::{Address, Server, tell_apart};
@@ -89,6 +89,8 @@ pub(crate) struct Session {
     server: Server,
     authority: HeaderValue,
     token: RefCell<Option<Token>>,
+    /// How long it held when one was last needed; zero if there was none to be had.
+    token_left: Cell<Option<Span>>,
     /// Locked while somebody logs in: the others wait for what comes of it.
     logins: Mutex<Logins>,
     /// As last read.
@@ -135,6 +137,10 @@ impl Access {
         self.connect.as_deref().map(Host::with_port).transpose().map(|_| ())
     }
 
+    pub(crate) fn secrets(&self) -> Vec<&SecretSource> {
+        vec![&self.token_id, &self.token_secret]
+    }
+
     /// The session, which other checks may have opened already.
     pub(crate) fn session(self, net: &Net) -> Result<Rc<Session>, CheckError> {
         let address = self.address()?;
@@ -150,6 +156,7 @@ impl Access {
             authority: address.authority,
             account,
             token: RefCell::default(),
+            token_left: Cell::default(),
             logins: Mutex::default(),
             zones: RefCell::default(),
             throttled_in_a_row: Cell::new(0),
@@ -163,6 +170,11 @@ impl Access {
 impl Sessions {
     pub(crate) fn counts(&self) -> Counts {
         self.counts.get()
+    }
+
+    /// How long the web token held of whoever's was nearest to its end when it was last needed.
+    pub(crate) fn token_left(&self) -> Option<Span> {
+        self.open.borrow().iter().filter_map(|session| session.upgrade()?.token_left.get()).min()
     }
 }
 

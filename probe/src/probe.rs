@@ -329,5 +329,6 @@ async fn listen_to_oneself(net: &Net, canary: SocketAddr, stats: &Stats) {
         figures.noise.add(span(took.saturating_duration_since(began)));
         figures.icmp = icmp;
         figures.api = net.sessions.counts();
+        figures.api_token_left = net.sessions.token_left();
     }
 }

@@ -1,18 +1,29 @@
 //! Tokens and passwords: read from a file or the environment, shown nowhere (DESIGN §5).
+//!
+//! One that somebody has to renew is known by its end, so that a person is told in time: `{ file = "…", expires = 2027-11-30T00:00:00Z }`.
+//! A secret that is a web token says its end itself. The catalogue is one for all vantages: where each has a secret of its own, it is the
+//! first of their ends that is written there. To change it makes the probe read the secret anew, which it does not otherwise while it runs.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::Value;
+use vigie_contract::Time;
+
+use crate::web_token::Claims;
 
 /// Where a secret is to be found. The catalogue holds this, never the secret.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Value")]
-pub enum SecretSource {
-    /// In a file, without its last newline.
+pub struct SecretSource {
+    place: Place,
+    expires: Option<Time>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
     File(PathBuf),
-    /// In an environment variable.
     Env(String),
 }
 
@@ -44,29 +55,51 @@ impl TryFrom<Value> for SecretSource {
 
     /// Without a word of what stands there: it may be the secret itself.
     fn try_from(value: Value) -> Result<Self, Self::Error> {
-        let source = value.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.iter().next());
-        match source.map(|(kind, place)| (kind.as_str(), place)) {
-            Some(("file", Value::String(path))) => Ok(Self::File(path.into())),
-            Some(("env", Value::String(name))) => Ok(Self::Env(name.clone())),
-            _ => Err("a secret is never written here: say where it is, { file = \"…\" } or { env = \"…\" }"),
-        }
+        const SHAPE: &str = "a secret is never written here: say where it is, { file = \"…\" } or { env = \"…\" }";
+        const EXPIRES: &str = "`expires` of a secret is an instant such as 2027-11-30T00:00:00+01:00";
+        let Value::Object(mut fields) = value else { return Err(SHAPE) };
+        let expires = fields.remove("expires");
+        let expires = expires.map(|at| at.as_str().and_then(Time::parse).ok_or(EXPIRES));
+        let mut places = fields.into_iter();
+        let place = match (places.next(), places.next()) {
+            (Some((kind, Value::String(path))), None) if kind == "file" => Place::File(path.into()),
+            (Some((kind, Value::String(name))), None) if kind == "env" => Place::Env(name),
+            _ => return Err(SHAPE),
+        };
+        Ok(Self { place, expires: expires.transpose()? })
     }
 }
 
 impl SecretSource {
+    /// In a file, without its last newline.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { place: Place::File(path.into()), expires: None }
+    }
+
+    /// In an environment variable.
+    pub fn env(name: impl Into<String>) -> Self {
+        Self { place: Place::Env(name.into()), expires: None }
+    }
+
     /// Reads the secret.
     pub fn read(&self) -> Result<Secret, SecretError> {
-        let (text, place) = match self {
-            Self::File(path) => {
+        let (text, place) = match &self.place {
+            Place::File(path) => {
                 let text = std::fs::read_to_string(path).map_err(|cause| SecretError::File { path: path.clone(), cause })?;
                 (text.trim_end_matches(['\r', '\n']).to_owned(), path.display().to_string())
             }
-            Self::Env(name) => (std::env::var(name).map_err(|_| SecretError::Env(name.clone()))?, name.clone()),
+            Place::Env(name) => (std::env::var(name).map_err(|_| SecretError::Env(name.clone()))?, name.clone()),
         };
         if text.is_empty() || !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
             return Err(SecretError::Unfit(place));
         }
         Ok(Secret(text.into()))
+    }
+
+    /// When what is there now expires, as far as the catalogue or the secret itself says it.
+    pub(crate) fn expiry(&self) -> Option<Time> {
+        let own = self.read().ok().and_then(|secret| Claims::read(secret.reveal())).map(|claims| claims.expiry());
+        own.into_iter().chain(self.expires).min()
     }
 }
 
@@ -93,7 +126,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, "s3cr3t\n").unwrap();
-        let secret = SecretSource::File(path).read().unwrap();
+        let secret = SecretSource::file(path).read().unwrap();
         assert_eq!(secret.reveal(), "s3cr3t");
         assert!(!format!("{secret:?}").contains("s3cr3t"));
     }
@@ -102,12 +135,13 @@ mod tests {
     fn what_is_missing_or_unfit_is_named_by_its_place() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        assert!(SecretSource::File(path.clone()).read().unwrap_err().to_string().contains("token"));
+        assert!(SecretSource::file(&path).read().unwrap_err().to_string().contains("token"));
         std::fs::write(&path, "two\nlines").unwrap();
-        let error = SecretSource::File(path).read().unwrap_err().to_string();
+        let error = SecretSource::file(path).read().unwrap_err().to_string();
         assert!(error.contains("token") && !error.contains("lines"), "{error}");
-        assert!(SecretSource::Env("VIGIE_NO_SUCH_VARIABLE".into()).read().is_err());
+        assert!(SecretSource::env("VIGIE_NO_SUCH_VARIABLE").read().is_err());
     }
+
     #[test]
     fn one_that_is_written_where_its_place_belongs_is_not_told_on() {
         use serde_json::json;
@@ -118,6 +152,30 @@ mod tests {
             assert!(error.contains("never written here") && !error.contains("s3cr3t"), "{error}");
         }
         let source: SecretSource = serde_json::from_value(json!({"env": "TOKEN"})).unwrap();
-        assert_eq!(source, SecretSource::Env("TOKEN".into()));
+        assert_eq!(source, SecretSource::env("TOKEN"));
+    }
+    #[test]
+    fn the_first_of_the_ends_that_are_known_is_its_end() {
+        use serde_json::json;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let expiry = |text: &str, mut source: Value| {
+            std::fs::write(&path, text).unwrap();
+            source["file"] = json!(path);
+            serde_json::from_value::<SecretSource>(source).unwrap().expiry().map(|at| at.us() / 1_000_000)
+        };
+        let year_2027 = json!({"expires": "2027-01-01T01:00:00+01:00"});
+        // {"exp":1800000000}, thirteen days later.
+        let web_token = "e30.eyJleHAiOjE4MDAwMDAwMDB9.c2ln\n";
+        assert_eq!(expiry("s3cr3t", json!({})), None);
+        assert_eq!(expiry("s3cr3t", year_2027.clone()), Some(1_798_761_600));
+        assert_eq!(expiry(web_token, json!({})), Some(1_800_000_000));
+        assert_eq!(expiry(web_token, year_2027), Some(1_798_761_600));
+        assert_eq!(expiry(web_token, json!({"expires": "2027-02-01T00:00:00Z"})), Some(1_800_000_000));
+        assert_eq!(expiry("not.a.token", json!({})), None);
+        for wrong in [json!("2027-01-01"), json!("s3cr3t"), json!(1_800_000_000), json!(null)] {
+            let error = serde_json::from_value::<SecretSource>(json!({"env": "TOKEN", "expires": wrong})).unwrap_err().to_string();
+            assert!(error.contains("`expires`") && !error.contains("s3cr3t"), "{error}");
+        }
     }
 }

@@ -100,7 +100,7 @@ mod tests {
     fn secret(text: &str) -> Secret {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        SecretSource::File(file.path().to_owned()).read().unwrap()
+        SecretSource::file(file.path()).read().unwrap()
     }
 
     /// The signature of the examples' account.

@@ -72,6 +72,7 @@ impl From<Exceeded> for Unmeasurable {
 struct Watched {
     assignment: Assignment,
     check: Box<dyn Check>,
+    credential_expiry: Option<Time>,
     /// Counts 0, 1, 2 … over the run (SPEC §1).
     seq: Cell<u64>,
     credit: Cell<f32>,
@@ -247,7 +248,8 @@ impl Station {
                 watched.seq.set(count);
             }
             let kind = watched.check.kind();
-            figures.targets.entry(target.clone()).or_insert_with(|| TargetStats::new(kind)).kind = kind;
+            let stats = figures.targets.entry(target.clone()).or_insert_with(|| TargetStats::new(kind));
+            (stats.kind, stats.credential_expiry) = (kind, watched.credential_expiry);
         }
         let kept: std::collections::HashSet<&TargetId> = next.iter().map(|watched| &watched.assignment.target).collect();
         figures.targets.retain(|target, _| kept.contains(target));
@@ -261,7 +263,8 @@ impl Station {
             return Err(wrong(CheckError::Shape(why)));
         }
         let check = check::build(&assignment.check, &self.net).map_err(wrong)?;
-        Ok(Watched { assignment, check, seq: Cell::new(0), credit: Cell::new(0.0) })
+        let credential_expiry = check::credential_expiry(&assignment.check);
+        Ok(Watched { assignment, check, credential_expiry, seq: Cell::new(0), credit: Cell::new(0.0) })
     }
 
     /// Looks at the clocks; whether wall time jumped.
@@ -514,7 +517,7 @@ mod tests {
     fn watched(target: &str, period_s: i64) -> Rc<Watched> {
         let slots = Slots::new(target, 0, 1, Span::from_secs(period_s));
         let assignment = Assignment { target: target.into(), slots, timeout: Span::from_secs(1), check: serde_json::Value::Null };
-        Rc::new(Watched { assignment, check: Box::new(Never), seq: Cell::new(0), credit: Cell::new(0.0) })
+        Rc::new(Watched { assignment, check: Box::new(Never), credential_expiry: None, seq: Cell::new(0), credit: Cell::new(0.0) })
     }
 
     /// A station, and the samples that it makes.

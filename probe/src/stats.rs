@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use vigie_contract::{Outcome, Reason, Span, TargetId};
+use vigie_contract::{Outcome, Reason, Span, TargetId, Time};
 
 use crate::check::{Facts, Kind, Phase};
 use crate::icmp::Counts;
@@ -60,6 +60,8 @@ pub(crate) struct Last {
 #[derive(Clone, Debug)]
 pub(crate) struct TargetStats {
     pub(crate) kind: Kind,
+    /// When the first of its secrets expires.
+    pub(crate) credential_expiry: Option<Time>,
     pub(crate) results: [u64; 3],
     pub(crate) reasons: Vec<(Reason, u64)>,
     /// Of `ok` and of `fail`: failures count with the time that they took.
@@ -69,7 +71,7 @@ pub(crate) struct TargetStats {
 
 impl TargetStats {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, results: [0; 3], reasons: Vec::new(), latency: Default::default(), last: None }
+        Self { kind, credential_expiry: None, results: [0; 3], reasons: Vec::new(), latency: Default::default(), last: None }
     }
 
     pub(crate) fn note(&mut self, reason: Option<Reason>, last: Last) {
@@ -126,6 +128,8 @@ pub(crate) struct Figures {
     pub(crate) icmp_mode: Option<Result<&'static str, String>>,
     pub(crate) icmp: Counts,
     pub(crate) api: openiaas::Counts,
+    /// How long a web token of the provider's API held when it was last needed, the least of all.
+    pub(crate) api_token_left: Option<Span>,
     pub(crate) reflected: Arc<reflector::Counts>,
 }
 

@@ -359,7 +359,12 @@ fn every_query_is_answered_and_no_panel_is_empty() {
             assert!(["time", "timeEnd", "text", "tags"].iter().all(|column| row[column].is_string()), "{row}");
         }
         if let Some(to) = std::env::var_os("VIGIE_SCREENSHOTS") {
-            LANGUAGES.iter().for_each(|language| picture(Path::new(&to), &name, language, &answers, &choice));
+            for language in LANGUAGES {
+                for (kind, width) in [("dashboard", 1_400), ("phone", 390)] {
+                    let to = Path::new(&to).join(format!("{kind}-{name}-{language}.png"));
+                    picture(&to, &dashboards(language)[&name], language, width, &answers, &choice);
+                }
+            }
         }
     }
 }
@@ -379,12 +384,17 @@ fn every_column_is_named(panel: &Value, query: &Value, answer: &Value) {
     }
 }
 
-/// Draws what a dashboard shows, for the eyes of a person: Grafana itself is not here.
-fn picture(to: &Path, name: &str, language: &str, answers: &Answers, choice: &Choice) {
-    let dashboard = &dashboards(language)[name];
-    let rows =
-        list(dashboard, "/panels").iter().map(|panel| panel["gridPos"]["y"].as_u64().unwrap() + panel["gridPos"]["h"].as_u64().unwrap());
-    let height = u32::try_from(rows.max().unwrap() * 36 + 80).unwrap();
+/// Draws what a dashboard shows, so wide, for the eyes of a person: Grafana itself is not here.
+fn picture(to: &Path, dashboard: &Value, language: &str, width: u32, answers: &Answers, choice: &Choice) {
+    let of = |panel: &Value, key: &str| panel["gridPos"][key].as_u64().unwrap();
+    let panels = list(dashboard, "/panels");
+    // Where there is no room Grafana puts one below the other, and the links at the head take several lines.
+    let rows = if width < 769 {
+        panels.iter().map(|panel| of(panel, "h")).sum::<u64>() + 3
+    } else {
+        panels.iter().map(|panel| of(panel, "y") + of(panel, "h")).max().unwrap()
+    };
+    let height = u32::try_from(rows * 36 + 80).unwrap();
     let range = serde_json::json!({ "from": choice.from, "to": choice.to });
     let answers = serde_json::to_string(answers).unwrap();
     let data = format!("const DASHBOARD = {dashboard}, ANSWERS = {answers}, RANGE = {range};").replace("</", "<\\/");
@@ -392,8 +402,8 @@ fn picture(to: &Path, name: &str, language: &str, answers: &Answers, choice: &Ch
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("page.html");
     std::fs::write(&path, page).unwrap();
-    let browser = Browser::start(1400, height, language);
+    let browser = Browser::start(width, height, language);
     browser.open(&format!("file://{}", path.display()));
     browser.wait("document.body.dataset.drawn === 'yes'");
-    browser.screenshot(&to.join(format!("dashboard-{name}-{language}.png")));
+    browser.screenshot(to);
 }

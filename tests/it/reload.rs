@@ -65,3 +65,29 @@ fn a_catalogue_that_the_probe_cannot_measure_never_comes_into_the_log() {
     wait_for("the old catalogue's samples", || (region.metric("vigie_probe_samples_made_total") > made).then_some(()));
     assert_eq!(rev(), Some(1));
 }
+
+#[test]
+fn when_a_secret_expires_is_told_and_a_new_end_has_it_read_anew() {
+    let region = Region::start();
+    let (path, secret) = (region.dir.path().join("c.toml"), region.dir.path().join("secret"));
+    let sound = std::fs::read_to_string(&path).unwrap();
+    let reload = |secret_is: &str, expires: &str| {
+        std::fs::write(&secret, secret_is).unwrap();
+        let bearer = format!("body = \"alive\", bearer = {{ file = \"{}\"{expires} }}", secret.display());
+        // What is asked with a credential is an API, and asked more rarely.
+        let text = sound.replacen("period = \"2s\"", "period = \"4s\"", 1).replacen("body = \"alive\"", &bearer, 1);
+        std::fs::write(&path, text).unwrap();
+        region.probe.signal(Signal::SIGHUP);
+    };
+    let told = |value: &str| {
+        let line = format!("vigie_probe_credential_expiry_timestamp_seconds{{instance=\"a\",probe=\"v\"}} {value}\n");
+        wait_for(&line, || region.probe.get("/metrics").1.contains(&line).then_some(()));
+    };
+    assert!(!region.probe.get("/metrics").1.contains("credential_expiry"), "no check has a secret");
+    // {"exp":1800000000}
+    reload("e30.eyJleHAiOjE4MDAwMDAwMDB9.c2ln", "");
+    told("1800000000");
+    reload("a new one", ", expires = 2027-06-01T00:00:00Z");
+    told("1811808000");
+    assert_eq!(region.probe.get("/metrics").1.matches("credential_expiry_timestamp_seconds{").count(), 1);
+}

@@ -368,6 +368,15 @@ fn one_cause_is_one_alert_and_nothing_hides_an_outage_but_its_own_zone() {
         ],
         &["AggregatorUnscraped"],
     );
+    // A token that ran out, at the probe that is refused and at another.
+    expect(
+        &[
+            &[("alertname", "CredentialRefused"), ("instance", "api"), ("probe", "az05")],
+            &[("alertname", "ApiTokenRunsOut"), ("probe", "az05"), ("of", "az05")],
+            &[("alertname", "ApiTokenRunsOut"), ("probe", "az06"), ("of", "az06")],
+        ],
+        &["ApiTokenRunsOut az05"],
+    );
 }
 
 #[test]

@@ -123,8 +123,8 @@ impl Way {
             return Ok(Self::Kafka(Arc::new(vigie_probe::KafkaSink::new(&vigie_kafka::Settings::read(kafka)?)?)));
         }
         let token = match &args.token_file {
-            Some(path) => SecretSource::File(path.clone()),
-            None => SecretSource::Env("VIGIE_TOKEN".to_owned()),
+            Some(path) => SecretSource::file(path),
+            None => SecretSource::env("VIGIE_TOKEN"),
         };
         let url = args.aggregator.as_deref().unwrap_or_default();
         Ok(Self::Aggregator(Arc::new(HttpSink::new(url, &token.read()?, args.ca.as_deref())?)))

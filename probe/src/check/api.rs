@@ -25,6 +25,7 @@ use vigie_contract::Reason;
 use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Trace};
 use crate::net::Net;
 use crate::openiaas::{Access, Session, ZONES};
+use crate::secret::SecretSource;
 
 const LISTS_OF_A_ZONE: [&str; 3] = ["hosts", "virtual_machines", "storage_repositories"];
 const READS: usize = 1 + LISTS_OF_A_ZONE.len();
@@ -63,6 +64,10 @@ impl Block {
         let per_slot_milli = 2_000 / READS as u64;
         let lists = LISTS_OF_A_ZONE.map(|list| Asked::new(format!("GET {}", path(list)), self.zone.as_deref(), per_slot_milli));
         lists.into_iter().chain([Asked::new(format!("GET {ZONES}"), None, per_slot_milli)]).collect()
+    }
+
+    pub(super) fn secrets(&self) -> Vec<&SecretSource> {
+        self.api.secrets()
     }
 
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {

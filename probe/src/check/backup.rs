@@ -34,6 +34,7 @@ use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Trace};
 use crate::clock::now;
 use crate::net::Net;
 use crate::openiaas::{Access, Session, ZONES, Zone};
+use crate::secret::SecretSource;
 use crate::sigv4::encode;
 
 const LISTS: &str = "/api/backup/v1/open_iaas";
@@ -164,6 +165,10 @@ impl Block {
         };
         asked.push(Asked::new(format!("GET {ZONES}"), None, 1_000));
         asked
+    }
+
+    pub(super) fn secrets(&self) -> Vec<&SecretSource> {
+        self.api.secrets()
     }
 
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {

@@ -124,6 +124,7 @@ use super::{Answer, Asked, Attempt, Check, CheckError, Finding, Kind, Phase, Tra
 use crate::clock::now;
 use crate::net::{Host, Net, late_fault};
 use crate::openiaas::Access;
+use crate::secret::SecretSource;
 use crate::stamp::sender::{Order, exchange};
 use crate::vitals::{Vitals, Watch};
 
@@ -189,6 +190,13 @@ impl Block {
         match self {
             Self::Peer { .. } | Self::Own {} => Vec::new(),
             Self::Witness { zone, virtual_machine, .. } => witness::asked(zone, virtual_machine),
+        }
+    }
+
+    pub(super) fn secrets(&self) -> Vec<&SecretSource> {
+        match self {
+            Self::Peer { .. } | Self::Own {} => Vec::new(),
+            Self::Witness { api, .. } => api.secrets(),
         }
     }
 

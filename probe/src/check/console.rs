@@ -258,6 +258,10 @@ impl Block {
         }
     }
 
+    pub(super) fn secrets(&self) -> Vec<&SecretSource> {
+        self.steps.iter().flat_map(|step| step.secrets.values()).collect()
+    }
+
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
         let endpoint = self.endpoint()?;
         Ok(Console {

@@ -98,6 +98,10 @@ impl Block {
         }
     }
 
+    pub(super) fn secrets(&self) -> Vec<&SecretSource> {
+        self.env.values().collect()
+    }
+
     pub(super) fn build(self) -> Result<impl Check + use<>, CheckError> {
         self.build_within(&PLUGINS)
     }

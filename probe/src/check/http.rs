@@ -111,6 +111,10 @@ impl Block {
         self.bearer.as_ref().and_then(|_| request()).map(|what| Asked::new(what, None, 2_000)).into_iter().collect()
     }
 
+    pub(super) fn secrets(&self) -> Vec<&SecretSource> {
+        self.bearer.iter().collect()
+    }
+
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
         let address = Address::parse(&self.url)?;
         let server = address.server(net, self.connect.as_deref(), self.ca.as_deref())?;

@@ -171,6 +171,10 @@ impl Block {
         })
     }
 
+    pub(super) fn secrets(&self) -> Vec<&SecretSource> {
+        vec![&self.access_key, &self.secret_key]
+    }
+
     pub(super) fn build(self, net: &Net) -> Result<impl Check + use<>, CheckError> {
         Ok(S3 { duty: self.duty()?, store: self.store(None, net)? })
     }

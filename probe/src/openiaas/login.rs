@@ -5,18 +5,16 @@
 //! attempt accepts no failure from before its time. A login that was refused or throttled is not repeated at once: 2 s, 4 s, and so on up
 //! to 30 s, or as long as `Retry-After` says, up to a minute; a token that still holds is used meanwhile.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use serde::Deserialize;
 use serde_json::json;
 use vigie_contract::{Reason, Span, Time};
 
 use super::Session;
 use crate::check::{Attempt, Finding, Phase, Trace};
 use crate::clock::{duration, now, span};
+use crate::web_token::Claims;
 
 const LOGIN: &str = "/api/iam/v2/auth/personal_access_token";
 /// Identical requests are limited to one a second (contract, "Throttling").
@@ -54,22 +52,25 @@ pub(super) struct Logins {
     refused: u32,
 }
 
-/// What a token says of itself, in Unix seconds.
-#[derive(Deserialize)]
-struct Claims {
-    exp: i64,
-    /// Tells its whole life without a look at our clock.
-    iat: Option<i64>,
-}
-
 /// Wall time now.
 pub(super) fn wall(attempt: &Attempt<'_>, trace: &Trace) -> Time {
     attempt.wall + span(now().saturating_duration_since(trace.began))
 }
 
 impl Session {
-    /// A token that holds. Phase setup while others log in; the phases of the login where it is ours.
+    /// A token that holds, and a note of how long it will. Phase setup while others log in; the phases of the login where it is ours.
     pub(super) async fn token(&self, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<Token, Finding> {
+        let found = self.find_token(attempt, trace).await;
+        self.token_left.set(match &found {
+            Ok(token) => Some((token.end - wall(attempt, trace)).max(Span::ZERO)),
+            Err(Finding::Void(_)) => Some(Span::ZERO),
+            // That is the API's outage, of which others tell.
+            Err(Finding::Ok | Finding::Fail(_)) => None,
+        });
+        found
+    }
+
+    async fn find_token(&self, attempt: &Attempt<'_>, trace: &mut Trace) -> Result<Token, Finding> {
         if let Some(token) = self.held(|token| token.is_fresh(wall(attempt, trace))) {
             return Ok(token);
         }
@@ -162,10 +163,7 @@ impl Token {
     /// From the raw text of the answer, which some have met in quotes.
     fn read(text: &[u8], given: Time) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?.trim().trim_matches('"');
-        let mut parts = text.split('.');
-        let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else { return None };
-        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?).ok()?;
-        let life = claims.life(given);
+        let life = life(&Claims::read(text)?, given);
         let mut bearer = HeaderValue::from_str(&format!("Bearer {text}")).ok()?;
         bearer.set_sensitive(true);
         let fresh = (life - BEFORE_ITS_END).max(Span::from_us(life.us() / 2));
@@ -186,22 +184,23 @@ impl Token {
     }
 }
 
-impl Claims {
-    /// How long the token still lives at `at`. By our clock, unless that contradicts the token.
-    fn life(&self, at: Time) -> Span {
-        let left_s = self.exp.saturating_sub(at.us() / 1_000_000);
-        let whole_s = self.iat.map(|iat| self.exp.saturating_sub(iat)).filter(|whole_s| (1..=LONGEST_LIFE_S).contains(whole_s));
-        match whole_s {
-            Some(whole_s) if left_s > 0 => Span::from_secs(left_s.min(whole_s)),
-            Some(whole_s) => Span::from_secs(whole_s),
-            None if left_s > 0 => Span::from_secs(left_s.min(LONGEST_LIFE_S)),
-            None => USUAL_LIFE,
-        }
+/// How long the token still lives at `at`. By our clock, unless that contradicts the token.
+fn life(claims: &Claims, at: Time) -> Span {
+    let left_s = claims.exp.saturating_sub(at.us() / 1_000_000);
+    let whole_s = claims.iat.map(|iat| claims.exp.saturating_sub(iat)).filter(|whole_s| (1..=LONGEST_LIFE_S).contains(whole_s));
+    match whole_s {
+        Some(whole_s) if left_s > 0 => Span::from_secs(left_s.min(whole_s)),
+        Some(whole_s) => Span::from_secs(whole_s),
+        None if left_s > 0 => Span::from_secs(left_s.min(LONGEST_LIFE_S)),
+        None => USUAL_LIFE,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     fn token(claims: &serde_json::Value) -> Option<Token> {

@@ -279,6 +279,52 @@ async fn a_token_that_still_holds_is_used_while_logins_are_throttled() {
 }
 
 #[tokio::test]
+async fn how_long_a_token_held_is_told_where_it_is_renewed_and_where_it_is_not() {
+    let bench = Bench::start().await;
+    let check = bench.check("api", &json!({}));
+    let left_s = || bench.net.sessions.token_left().map(|left| left.us() / 1_000_000);
+    assert_eq!(left_s(), None, "nobody has needed one");
+    for _ in 0..40 {
+        assert_eq!(bench.first(&*check).await.0, Finding::Ok);
+        assert!(left_s() >= Some(60), "{:?}: it is renewed", left_s());
+    }
+    bench.pass(Span::from_secs(600));
+    assert_eq!(bench.first(&*check).await.0, Finding::Ok, "a slot in ten minutes");
+    assert!(left_s() >= Some(299), "{:?}", left_s());
+
+    bench.api.switch_on(Scope::Only(Route::Login), Fault::Unauthorized);
+    bench.pass(Span::from_secs(230));
+    let mut left = Vec::new();
+    for _ in 0..5 {
+        bench.first(&*check).await;
+        left.push(left_s());
+    }
+    assert_eq!(left, [54, 39, 24, 9, 0].map(Some), "it runs out");
+    bench.api.switch_on(Scope::Only(Route::Login), Fault::Status(503));
+    bench.pass(Span::from_secs(30));
+    assert_eq!(bench.first(&*check).await.0, Finding::Fail(Reason::Status));
+    assert_eq!(left_s(), None, "an outage, and no matter of tokens");
+    bench.api.heal();
+    assert_eq!(bench.first(&*check).await.0, Finding::Ok);
+    assert!(left_s() >= Some(299));
+    drop(check);
+    assert_eq!(left_s(), None, "nobody needs one any more");
+}
+
+#[tokio::test]
+async fn a_session_without_a_token_says_so_and_the_least_of_several_counts() {
+    let bench = Bench::start().await;
+    let check = bench.check("api", &json!({}));
+    assert_eq!(bench.first(&*check).await.0, Finding::Ok);
+    std::fs::write(bench.secrets.path().join("secret"), "expired").unwrap();
+    let refused = bench.check("api", &json!({}));
+    assert_eq!(bench.first(&*refused).await.0, Finding::Void(Reason::Credential));
+    assert_eq!(bench.net.sessions.token_left(), Some(Span::ZERO));
+    drop(refused);
+    assert!(bench.net.sessions.token_left() > Some(Span::from_secs(250)));
+}
+
+#[tokio::test]
 async fn throttling_that_lasts_is_counted() {
     let bench = Bench::start().await;
     let check = bench.check("api", &json!({}));

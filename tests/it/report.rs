@@ -1,6 +1,7 @@
 //! What people read in the terminal: windows and the month, in both languages and three formats, as the API has them.
 
 use serde_json::Value;
+use vigie_tests::program::wait_for;
 use vigie_tests::region::Region;
 
 #[test]
@@ -8,8 +9,12 @@ fn the_report_is_what_the_api_says_in_every_format_and_language() {
     let region = Region::start();
     region.break_web();
     let id = region.mend_web();
-    let lines = region.vigie(&["windows", "--json", "--service", "web/r1"]);
-    let window: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    let stored = || {
+        let lines = region.vigie(&["windows", "--json", "--service", "web/r1"]);
+        serde_json::from_str::<Value>(lines.lines().next()?).ok().filter(|window| window["end_us"].is_i64())
+    };
+    // What the API shows is stored a moment later.
+    let window = wait_for("the window's end in the store", stored);
     let told = region.aggregator.json(&format!("/api/v1/windows/{id}"));
     for field in ["id", "onset_us", "end_us", "first_failed_us", "detected_us", "observed_down_us", "inferred_down_us"] {
         assert_eq!(window[field], told[field], "{field}");

@@ -59,7 +59,7 @@ fn main() {
         idle.cpu_us_per_s / 1e3,
         idle.memory_kib >> 10
     );
-    println!("{targets} targets                  CPU per check   of a core   memory per target   sockets   not ok");
+    println!("{targets} targets                  CPU per check   of a core   memory per target   sockets    void    fail");
     for kind in counterparts.kinds() {
         if wanted.as_ref().is_some_and(|wanted| !wanted.split(',').any(|word| word == kind.name)) {
             continue;
@@ -67,15 +67,15 @@ fn main() {
         let cost = measure(Some(&kind), targets);
         let spent_us_per_s = cost.cpu_us_per_s - idle.cpu_us_per_s;
         println!(
-            "{:<18} every {:>3} s {:>10.0} µs {:>10.1} % {:>14.1} KiB {:>10} {:>5} of {}",
+            "{:<18} every {:>3} s {:>10.0} µs {:>10.1} % {:>14.1} KiB {:>10} {:>7} {:>7}",
             kind.name,
             kind.period_s,
             spent_us_per_s / cost.checks_per_s,
             spent_us_per_s / 1e4,
             cost.memory_kib.saturating_sub(idle.memory_kib) as f64 / targets as f64,
             cost.sockets.saturating_sub(idle.sockets),
-            cost.not_ok,
-            cost.made,
+            cost.void,
+            cost.fail,
         );
     }
 }
@@ -202,8 +202,8 @@ struct Cost {
     checks_per_s: f64,
     memory_kib: u64,
     sockets: usize,
-    not_ok: f64,
-    made: f64,
+    void: f64,
+    fail: f64,
 }
 
 fn measure(kind: Option<&Kind>, targets: usize) -> Cost {
@@ -216,14 +216,14 @@ fn measure(kind: Option<&Kind>, targets: usize) -> Cost {
     wait_for("samples", || (probe.metric("vigie_probe_samples_made_total") >= 2.0).then_some(()));
     let period = Duration::from_secs(kind.map_or(10, |kind| kind.period_s));
     std::thread::sleep(period + Duration::from_secs(2));
-    let (ok_before, first) = (well(&probe), usage(&probe));
+    let (before, first) = (unwell(&probe), usage(&probe));
     let mut sockets = 0;
     let length = period.max(Duration::from_secs(20));
     while first.at.elapsed() < length {
         std::thread::sleep(Duration::from_millis(50));
         sockets = sockets.max(open_sockets(probe.id()));
     }
-    let (ok, last) = (well(&probe) - ok_before, usage(&probe));
+    let (after, last) = (unwell(&probe), usage(&probe));
     let (seconds, made) = ((last.at - first.at).as_secs_f64(), last.made - first.made);
     let anchors = 2.0 * seconds / 10.0;
     Cost {
@@ -231,8 +231,8 @@ fn measure(kind: Option<&Kind>, targets: usize) -> Cost {
         checks_per_s: made / seconds - anchors / seconds,
         memory_kib: resident_kib(probe.id()),
         sockets,
-        not_ok: made - ok,
-        made,
+        void: after.0 - before.0,
+        fail: after.1 - before.1,
     }
 }
 
@@ -253,11 +253,15 @@ fn catalogue(anchors: &[SocketAddr], kind: Option<&Kind>, targets: usize) -> Str
     text
 }
 
-/// How many samples were `ok` so far.
-fn well(probe: &Program) -> f64 {
+/// How many samples were `void` and `fail` so far.
+fn unwell(probe: &Program) -> (f64, f64) {
     let exposition = probe.get("/metrics").1;
-    let lines = exposition.lines().filter(|line| line.starts_with("vigie_probe_samples_total") && line.contains("result=\"ok\""));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    let of = |result: &str| -> f64 {
+        let label = format!("result=\"{result}\"");
+        let lines = exposition.lines().filter(|line| line.starts_with("vigie_probe_samples_total") && line.contains(&label));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    (of("void"), of("fail"))
 }
 
 fn usage(probe: &Program) -> Usage {

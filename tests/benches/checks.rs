@@ -286,6 +286,6 @@ fn resident_kib(id: u32) -> u64 {
 
 fn open_sockets(id: u32) -> usize {
     let descriptors = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().flatten();
-    let is_socket = |link: std::path::PathBuf| link.to_string_lossy().starts_with("socket:");
-    descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(|link| is_socket(link.clone())).count()
+    let links = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }

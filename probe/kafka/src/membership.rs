@@ -171,13 +171,7 @@ fn consumer(
     holds: &Arc<Holds>,
     health: &Health,
 ) -> Result<BaseConsumer<GroupContext>, KafkaError> {
-    let context = GroupContext {
-        base: Context(health.clone()),
-        own: Arc::clone(own),
-        holds: Arc::clone(holds),
-        is_lost: AtomicBool::new(true),
-        is_steady: AtomicBool::new(false),
-    };
+    let context = GroupContext::new(health, own, holds);
     let consumer: BaseConsumer<GroupContext> = config.create_with_context(context)?;
     consumer.subscribe(&[topic])?;
     Ok(consumer)
@@ -222,13 +216,7 @@ fn keep(member: &Weak<Member>) {
             continue;
         }
         let is_quiet = std::mem::replace(&mut failures, member.health.failures()) == failures;
-        calm.polled(is_quiet, consumer.context().is_steady.load(Ordering::SeqCst));
-        if calm.works() {
-            member.health.worked();
-        }
-        if calm.is_settled() {
-            consumer.context().give_up_what_was_lost();
-        }
+        calm.polled(is_quiet, consumer.context(), &member.health);
     }
 }
 
@@ -238,17 +226,15 @@ fn keep(member: &Weak<Member>) {
 struct Calm(u32);
 
 impl Calm {
-    fn polled(&mut self, is_quiet: bool, is_steady: bool) {
-        self.0 = if is_quiet && is_steady { self.0.saturating_add(1) } else { 0 };
-    }
-
-    const fn works(&self) -> bool {
-        self.0 >= QUIET_POLLS
-    }
-
-    /// What was lost longer ago will not be given back by the membership that is.
-    const fn is_settled(&self) -> bool {
-        self.0 >= LOST_POLLS
+    /// After enough of them the client works, and after more what was lost will not be given back by the membership that is.
+    fn polled(&mut self, is_quiet: bool, context: &GroupContext, health: &Health) {
+        self.0 = if is_quiet && context.is_steady.load(Ordering::SeqCst) { self.0.saturating_add(1) } else { 0 };
+        if self.0 >= QUIET_POLLS {
+            health.worked();
+        }
+        if self.0 >= LOST_POLLS {
+            context.give_up_what_was_lost();
+        }
     }
 }
 
@@ -269,7 +255,7 @@ impl ClientContext for GroupContext {
     }
 
     fn stats(&self, statistics: Statistics) {
-        // A coordinator that is frozen leaves group and connection as they were: that it answers heartbeats is what counts.
+        // A coordinator that is frozen leaves group and connection as they were: that it answers, heartbeats or commits, is what counts.
         let is_heard = |broker: &Broker| broker.state == "UP" && (0..HEARD_US).contains(&broker.rxidle);
         let mut coordinators = statistics.brokers.values().filter(|broker| broker.name == COORDINATOR);
         let is_steady =
@@ -288,9 +274,7 @@ impl ConsumerContext for GroupContext {
         let revoked = partitions(list);
         if consumer.assignment_lost() {
             tracing::warn!(partitions = ?revoked, "out of the group's reach: going on with what we had until it answers");
-            self.is_lost.store(true, Ordering::SeqCst);
-            // The library's last account, up to a second old, is of the membership that has just ended.
-            self.is_steady.store(false, Ordering::SeqCst);
+            self.lose();
             return;
         }
         tracing::info!(partitions = ?revoked, "these partitions go to another member of the group");
@@ -316,6 +300,16 @@ impl ConsumerContext for GroupContext {
 }
 
 impl GroupContext {
+    fn new(health: &Health, own: &Arc<watch::Sender<Ownership>>, holds: &Arc<Holds>) -> Self {
+        Self {
+            base: Context(health.clone()),
+            own: Arc::clone(own),
+            holds: Arc::clone(holds),
+            is_lost: AtomicBool::new(true),
+            is_steady: AtomicBool::new(false),
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&mut BTreeSet<i32>)) {
         self.own.send_modify(|ownership| {
             let mut owned = match std::mem::take(ownership) {
@@ -326,6 +320,12 @@ impl GroupContext {
             change(&mut owned);
             *ownership = Ownership::Owns(owned);
         });
+    }
+
+    /// What is owned is an earlier membership's from now on. The library's last account, up to a second old, is of that one, too.
+    fn lose(&self) {
+        self.is_lost.store(true, Ordering::SeqCst);
+        self.is_steady.store(false, Ordering::SeqCst);
     }
 
     /// The group answers again, and has not given back what it gave before.
@@ -344,23 +344,27 @@ fn partitions(list: &TopicPartitionList) -> BTreeSet<i32> {
 mod tests {
     use super::*;
 
-    /// A group that was calm for an hour, and is lost now: that hour says nothing about who has its partitions.
+    /// A group that was calm for an hour, and is lost while the library's last account still is a good one: that hour says nothing about
+    /// who has its partitions now. Once it has been calm for as long again, another has them.
     #[test]
     fn what_was_before_a_loss_does_not_count() {
+        let (own, owned) = watch::channel(Ownership::Owns(BTreeSet::from([0])));
+        let health = Health::default();
+        let context = GroupContext::new(&health, &Arc::new(own), &Arc::default());
+        context.is_lost.store(false, Ordering::SeqCst);
+        context.is_steady.store(true, Ordering::SeqCst);
         let mut calm = Calm::default();
-        for _ in 0..LOST_POLLS {
-            assert!(!calm.is_settled());
-            calm.polled(true, true);
-        }
-        assert!(calm.works() && calm.is_settled());
-        calm.polled(true, false);
-        assert!(!calm.works() && !calm.is_settled());
-        for _ in 1..LOST_POLLS {
-            calm.polled(true, true);
-        }
-        assert!(calm.works() && !calm.is_settled());
-        calm.polled(false, true);
-        calm.polled(true, true);
-        assert!(!calm.works());
+        (0..2 * LOST_POLLS).for_each(|_| calm.polled(true, &context, &health));
+        context.lose();
+        calm.polled(true, &context, &health);
+        assert_eq!(*owned.borrow(), Ownership::Owns(BTreeSet::from([0])));
+        context.is_steady.store(true, Ordering::SeqCst);
+        (1..LOST_POLLS).for_each(|_| calm.polled(true, &context, &health));
+        assert_eq!(*owned.borrow(), Ownership::Owns(BTreeSet::from([0])), "not for long enough");
+        calm.polled(false, &context, &health);
+        (1..LOST_POLLS).for_each(|_| calm.polled(true, &context, &health));
+        assert_eq!(*owned.borrow(), Ownership::Owns(BTreeSet::from([0])), "not in a row");
+        calm.polled(true, &context, &health);
+        assert_eq!(*owned.borrow(), Ownership::Owns(BTreeSet::new()));
     }
 }

@@ -48,7 +48,6 @@ const WORDS = {
   down: ['down', 'en panne'],
   unknown: ['unknown', 'inconnu'],
   gated: ['cut off', 'coupé'],
-  none: ['not measured from here', 'non mesuré d’ici'],
   open: ['open', 'en cours'],
   restoring: ['restoring', 'rétablissement'],
   closed: ['closed', 'close'],
@@ -85,8 +84,8 @@ const WORDS = {
   zoneGated: ['cut off: all its anchors are down from here', 'coupé : toutes ses ancres sont en panne vues d’ici'],
   began: [(time) => `since ${time}`, (time) => `depuis le ${time}`],
   whyDown: [
-    (t, zones, n, of, quorum) => `${t} seen down from ${zones}: ${n} of ${of} zones, ${quorum} needed.`,
-    (t, zones, n, of, quorum) => `${t} vu en panne depuis ${zones} : ${n} zones sur ${of}, il en faut ${quorum}.`,
+    (t, zones, n, of, quorum) => `${t} seen down from ${zones}: ${n} of ${of} vantages, ${quorum} needed.`,
+    (t, zones, n, of, quorum) => `${t} vu en panne depuis ${zones} : ${n} points de vue sur ${of}, il en faut ${quorum}.`,
   ],
   whyClaim: [(ids) => `Notified by the customer (${ids}).`, (ids) => `Signalé par le client (${ids}).`],
   whyRestoring: [(d) => `Up again; closes after ${d} without a failure.`, (d) => `De nouveau en service ; close après ${d} sans échec.`],
@@ -119,12 +118,12 @@ const WORDS = {
   tickOk: ['success', 'succès'],
   tickFail: ['failure', 'échec'],
   tickVoid: ['no evidence', 'pas de preuve'],
-  gate: ['gate: zone cut off', 'coupure : zone isolée'],
+  gate: ['gate: vantage cut off', 'coupure : point de vue isolé'],
   quorumDown: ['quorum: down', 'quorum : en panne'],
   quorumUnknown: ['quorum: unknown', 'quorum : inconnu'],
   picture: [
-    (service, from, to) => `Samples of ${service} by target and zone, ${from} to ${to}, with the window's onset and end; in words below.`,
-    (service, from, to) => `Relevés de ${service} par cible et par zone, de ${from} à ${to}, avec le début et la fin de la fenêtre ; en mots ci-dessous.`,
+    (service, from, to) => `Samples of ${service} by target and vantage, ${from} to ${to}, with the window's onset and end; in words below.`,
+    (service, from, to) => `Relevés de ${service} par cible et par point de vue, de ${from} à ${to}, avec le début et la fin de la fenêtre ; en mots ci-dessous.`,
   ],
   leftOut: [(n) => `${n} samples in the middle are not drawn.`, (n) => `${n} relevés du milieu ne sont pas dessinés.`],
   noSamples: ['The samples of this window are no longer kept here.', 'Les relevés de cette fenêtre ne sont plus conservés ici.'],
@@ -240,7 +239,7 @@ function keyed(parent, items, key, create, update) {
   rows.set(parent, next);
 }
 
-const GLYPHS = ['up', 'down', 'restoring', 'gated', 'none'];
+const GLYPHS = ['up', 'down', 'restoring', 'gated'];
 
 function makeGlyph() {
   return make('svg.glyph', { 'aria-hidden': 'true' }, make('use'));
@@ -530,7 +529,7 @@ function makeService(service) {
 function showService(row, service, status, targets) {
   const w = words();
   const reached = service.targets.map((id) => targets.get(id)).filter(Boolean);
-  const seen = status.vantages.map((zone) => seenFrom(zone, reached));
+  const seen = status.vantages.map((zone) => seenFrom(zone, reached)).filter((zone) => zone.state);
   const failing = seen.filter((zone) => zone.state === 'down').map((zone) => zone.id);
   attr(row.node, 'data-state', service.state);
   setGlyph(row.glyph, service.state);
@@ -556,13 +555,13 @@ function makeSeen() {
   return cell;
 }
 
-/** The worst that a zone sees of some targets, and of which. */
+/** The worst that a zone sees of some targets, and of which; no state if it measures none of them. */
 function seenFrom(zone, targets) {
   const w = words();
   const of = (target) => target.vantages.filter((vantage) => vantage.id === zone.id).map((vantage) => ({ id: target.id, state: vantage.state }));
   const seen = targets.flatMap(of);
-  const state = ['down', 'unknown', 'up'].find((level) => seen.some((one) => one.state === level)) ?? 'none';
-  return { id: zone.id, state, detail: `${zone.id} — ${seen.map((one) => `${one.id}: ${w[one.state]}`).join(', ') || w.none}` };
+  const state = ['down', 'unknown', 'up'].find((level) => seen.some((one) => one.state === level));
+  return { id: zone.id, state, detail: `${zone.id} — ${seen.map((one) => `${one.id}: ${w[one.state]}`).join(', ')}` };
 }
 
 // ---------------------------------------------------------------- the month

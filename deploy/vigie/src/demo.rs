@@ -2,12 +2,16 @@
 
 mod catalogue;
 mod client;
+mod door;
+mod machine;
+mod place;
 mod region;
 mod screen;
 mod script;
 pub(crate) mod server;
 mod uplink;
 mod verdict;
+mod wire;
 
 use std::fs;
 use std::io::{self, Write};
@@ -21,9 +25,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use vigie_contract::Span;
+use vigie_counterparts::disk::unmount;
 
-use self::catalogue::{PERIOD, SETTLE, STABLE_UP, TIMEOUT};
-use self::region::Region;
+use self::catalogue::{Pace, SETTLE, USUAL};
+use self::place::ZONES;
+use self::region::{DISK, Region};
 use self::screen::Screen;
 use self::verdict::{Incident, Window};
 use crate::shell::{self, Failure};
@@ -50,8 +56,13 @@ pub(crate) struct Args {
 
 /// What a round takes: the script, and the time until its last window is closed.
 fn round_length() -> Duration {
-    let closing = STABLE_UP + SETTLE + PERIOD + PERIOD + TIMEOUT;
-    script::LENGTH + Duration::from_micros(closing.us().unsigned_abs())
+    script::LENGTH + Duration::from_micros((closing() + SETTLE).us().unsigned_abs())
+}
+
+/// From the moment at which something is well again to that at which its window is closed, at most.
+fn closing() -> Span {
+    let Pace { period, timeout, stable_up } = USUAL;
+    stable_up + period + period + timeout
 }
 
 fn length(text: &str) -> Result<Duration, String> {
@@ -76,13 +87,16 @@ async fn demo(args: &Args, stop: watch::Receiver<bool>) -> Result<bool, Failure>
     let screen = Screen::new();
     let dir = Workplace::make()?;
     let listen = choose_port(args.listen).await?;
-    screen.say("starting twelve servers, three probes and an aggregator");
+    screen.say("starting sixteen servers, nine probes and an aggregator: region fr1 in short");
     let notice = notice();
     let mut region = tokio::select! {
         region = Region::start(&dir.0, listen, &notice) => region?,
         () = shell::stopped(stop.clone()) => return Ok(true),
     };
-    for service in &region.machine {
+    if !region.has_disks() {
+        screen.say("this user may not mount a disk here, so that nothing is measured of storage (line 02)");
+    }
+    for service in &region.machine.services {
         screen.say(&format!("this machine's own {} is supervised, too", service.name));
     }
     screen.say(&format!("the page: http://{listen}/   (Ctrl-C ends the demo)"));
@@ -105,7 +119,8 @@ async fn demo(args: &Args, stop: watch::Receiver<bool>) -> Result<bool, Failure>
 }
 
 fn notice() -> String {
-    format!("Demo / démonstration : period {PERIOD}, timeout {TIMEOUT}, stable_up {STABLE_UP}, settle {SETTLE}")
+    let Pace { period, timeout, stable_up } = USUAL;
+    format!("Demo / démonstration : period {period}, timeout {timeout}, stable_up {stable_up}, settle {SETTLE}")
 }
 
 /// Rounds of incidents, until time is up or for ever.
@@ -140,7 +155,7 @@ async fn rounds(region: &Region, screen: &Screen, length: Option<Duration>, inci
 async fn play(region: &Region, screen: &Screen, round: u32) -> Result<Vec<Incident>, Failure> {
     let incidents = script::play(region, screen, round).await?;
     let Some(last) = script::last_instant(&incidents) else { return Ok(incidents) };
-    let closed = last + STABLE_UP + PERIOD + PERIOD + TIMEOUT;
+    let closed = last + closing();
     while vigie_aggregator::clock::wall_now() < closed + SETTLE + Span::from_secs(1) {
         sleep(LOOK).await;
     }
@@ -232,6 +247,7 @@ fn tidy(temporary: &Path) {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|pid| pid.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            ZONES.iter().for_each(|zone| unmount(&entry.path().join(format!("{DISK}{zone}"))));
             let _ = fs::remove_dir_all(entry.path());
         }
     }

@@ -8,6 +8,7 @@ mod check;
 mod claim;
 #[cfg(feature = "kafka")]
 mod cluster;
+#[cfg(feature = "demo")]
 mod demo;
 mod draw;
 mod durability;
@@ -52,7 +53,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "demo")]
     Demo(demo::Args),
+    #[cfg(feature = "demo")]
     #[command(hide = true)]
     DemoServer(demo::server::Args),
     Run(run::Args),
@@ -87,7 +90,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args),
+        #[cfg(feature = "demo")]
         Command::DemoServer(args) => demo::server::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Probe(args) => probe::run(&args),

@@ -2,7 +2,7 @@
 //! module `vitals`, octets moved by hand. It answers anybody: let it listen on loopback only.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -81,7 +81,12 @@ pub struct Agent {
 impl Agent {
     /// Starts one on loopback.
     pub fn start(guest: Guest) -> io::Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), guest)
+    }
+
+    /// Starts one at this address, of loopback; port 0 takes any that is free.
+    pub fn start_at(address: SocketAddr, guest: Guest) -> io::Result<Self> {
+        let socket = UdpSocket::bind(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let (address, stop) = (socket.local_addr()?, Arc::new(AtomicBool::new(false)));
         let state = Arc::new(Mutex::new(State { guest, ..State::default() }));

@@ -115,6 +115,12 @@ impl Console {
         Ok(Self { address, scheme, state, count, serving })
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Where it is: `http://127.0.0.1:…`.
     #[must_use]
     pub fn url(&self) -> String {

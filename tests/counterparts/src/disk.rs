@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -79,17 +80,26 @@ impl Disk {
         if std::env::var_os("VIGIE_WITHOUT_MOUNT").is_some_and(|value| value == "1") {
             return None;
         }
-        let shared = Arc::new(Shared::default());
-        let mut config = Config::default();
-        config.mount_options = vec![MountOption::FSName("vigie-counterpart".to_owned())];
-        let mounted = std::fs::create_dir_all(path).and_then(|()| fuser::spawn_mount(Served(Arc::clone(&shared)), path, &config));
-        match mounted {
-            Ok(session) => Some(Self { mount: path.to_owned(), shared, _session: session }),
+        match Self::try_mount(path) {
+            Ok(disk) => Some(disk),
             Err(error) => panic!(
                 "a faulty disk cannot be tested, since this user may not mount one ({error}): be root, or run the tests under \
                  `unshare -rm`, or leave them out with VIGIE_WITHOUT_MOUNT=1"
             ),
         }
+    }
+
+    /// Mounts one at `path`.
+    ///
+    /// # Errors
+    /// If this user may not, or there is no FUSE here.
+    pub fn try_mount(path: &Path) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let mut config = Config::default();
+        config.mount_options = vec![MountOption::FSName("vigie-counterpart".to_owned())];
+        std::fs::create_dir_all(path)?;
+        let session = fuser::spawn_mount(Served(Arc::clone(&shared)), path, &config)?;
+        Ok(Self { mount: path.to_owned(), shared, _session: session })
     }
 
     /// Where it is mounted.
@@ -143,8 +153,13 @@ impl Drop for Disk {
     /// What hangs is let go first.
     fn drop(&mut self) {
         self.mend();
-        let _ = Command::new("umount").arg("--lazy").arg(&self.mount).status();
+        unmount(&self.mount);
     }
+}
+
+/// Takes away what is mounted at `path`, the disk of a process that was killed too; nothing is mounted there then.
+pub fn unmount(path: &Path) {
+    let _ = Command::new("umount").arg("--lazy").arg(path).stderr(Stdio::null()).status();
 }
 
 impl Shared {

@@ -75,6 +75,12 @@ impl OpenIaas {
         Ok(api)
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Where it is: `http://127.0.0.1:…`.
     #[must_use]
     pub fn url(&self) -> String {
@@ -115,6 +121,11 @@ impl OpenIaas {
     /// Tokens that are given from now on live so long; 300 s is what the documentation says.
     pub fn set_token_life(&self, seconds: i64) {
         lock(&self.state).tokens.life_s = seconds;
+    }
+
+    /// So long is the second in which requests are counted for the limits: for a region in which all is quicker than in life.
+    pub fn set_limit_second_us(&self, second_us: i64) {
+        lock(&self.state).limits.second_us = second_us;
     }
 
     /// The requests since the start, or since this was last asked.

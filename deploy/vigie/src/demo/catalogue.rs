@@ -1,157 +1,193 @@
-//! The demo's catalogue: the contract's indicators over the region's servers, with short periods so that one can watch.
+//! The demo's catalogue: that of region fr1 as it is shipped, filled in with the addresses of the demo's servers, and with shorter periods
+//! so that one can watch.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use toml::{Table, Value};
 use vigie_contract::{Span, Time};
 
-use super::region::{Place, ZONES, address};
-use super::server::{KNOWN_NAME, Kind, VM_GREETING, ZONE_GREETING};
+use super::machine::Machine;
+use super::place::{ANCHORS, Place, ZONES};
+use super::region::SECRETS;
+use crate::shell::Failure;
 
-/// How often every target is measured from every zone.
-pub(super) const PERIOD: Span = Span::from_secs(2);
-/// How long an answer is waited for; 2 · timeout + 1.1 s < period.
-pub(super) const TIMEOUT: Span = Span::from_us(400_000);
-/// How long a service must work before it counts as restored.
-pub(super) const STABLE_UP: Span = Span::from_secs(10);
+/// In the console's certificate.
+pub(super) const CONSOLE_NAME: &str = "console.demo.test";
+/// In the anchors'.
+pub(super) const ANCHOR_NAME: &str = "anchor.demo.test";
+
+const SHIPPED: &str = include_str!("../../../catalogues/openiaas-fr1.toml");
+
+/// How often a target is measured, and how long an answer is waited for; 2 · timeout + 1.1 s < period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pace {
+    pub(super) period: Span,
+    pub(super) timeout: Span,
+    /// How long a service must work before it counts as restored.
+    pub(super) stable_up: Span,
+}
+
+/// Nearly everything.
+pub(super) const USUAL: Pace = Pace { period: Span::from_secs(2), timeout: Span::from_us(400_000), stable_up: Span::from_secs(10) };
+/// What asks the provider's API, which refuses those who ask too often.
+pub(super) const LEISURELY: Pace = Pace { period: Span::from_secs(4), timeout: Span::from_us(1_200_000), stable_up: Span::from_secs(12) };
 /// How far the engine evaluates behind the log.
 pub(super) const SETTLE: Span = Span::from_secs(2);
 
-/// Where each server listens.
-pub(super) type Addresses = BTreeMap<Place, SocketAddr>;
-
-/// A well-known service that the machine itself runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MachineService {
-    /// Its usual name.
-    pub(super) name: &'static str,
-    port: u16,
+/// The pace of a check of this kind.
+fn pace(kind: &str) -> Pace {
+    if matches!(kind, "api" | "backup") { LEISURELY } else { USUAL }
 }
 
-const WELL_KNOWN: [(u16, &str); 10] = [
-    (22, "ssh"),
-    (25, "smtp"),
-    (53, "dns"),
-    (80, "http"),
-    (443, "https"),
-    (3306, "mysql"),
-    (5432, "postgresql"),
-    (6379, "redis"),
-    (9090, "prometheus"),
-    (11211, "memcached"),
-];
-
-/// The well-known services that listen on this machine for everybody or on loopback, from the text of `/proc/net/tcp`.
-pub(super) fn machine_services(proc_net_tcp: &str) -> Vec<MachineService> {
-    let listening = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (address, port) = words.get(1)?.split_once(':')?;
-        let is_local = address == "00000000" || address == "0100007F";
-        // 0A is LISTEN.
-        (is_local && words.get(3) == Some(&"0A")).then(|| u16::from_str_radix(port, 16).ok())?
-    };
-    let ports: Vec<u16> = proc_net_tcp.lines().filter_map(listening).collect();
-    let known = WELL_KNOWN.iter().filter(|(port, _)| ports.contains(port));
-    known.map(|(port, name)| MachineService { name, port: *port }).collect()
+/// The pace of a service.
+pub(super) fn pace_of(service: &str) -> Pace {
+    pace(service.split('/').next().unwrap_or_default())
 }
 
-/// Whether this user may send echoes, by either kind of socket.
-pub(super) fn may_ping() -> bool {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
-    let may = |kind| socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp).is_ok();
-    may(SockType::Datagram) || may(SockType::Raw)
+/// What is filled in.
+pub(super) struct Filling {
+    /// What stands in the shipped file, and what is there instead.
+    pub(super) places: BTreeMap<String, String>,
+    /// Where the console is.
+    pub(super) console: SocketAddr,
+    /// Where the orchestration API is.
+    pub(super) api: SocketAddr,
+    /// Where each zone's disk is mounted; empty if none can be: then there is nothing of line 02.
+    pub(super) disks: BTreeMap<&'static str, PathBuf>,
+    /// Who signed the console's and the anchors' certificates.
+    pub(super) authority: PathBuf,
+    /// Measurement starts then.
+    pub(super) since: Time,
 }
 
-/// The contract's lines that the demo measures: id, name, objective.
-const INDICATORS: [(&str, &str, &str); 9] = [
-    ("IC-INFRA_SNC-01", "Disponibilité de la puissance de calcul (Compute)", "99.99"),
-    ("IC-INFRA_SNC-02", "Disponibilité du stockage", "99.99"),
-    ("IC-INFRA_SNC-03", "Fiabilité de la sauvegarde", "99.99"),
-    ("IC-INFRA_SNC-04", "Disponibilité de l'infrastructure réseau", "99.99"),
-    ("IC-INFRA_SNC-05", "Accès Internet", "99.99"),
-    ("IC-INFRA_SNC-06", "Accès à la console d'administration du Service", "97"),
-    ("IC-INFRA_SNC-07", "Accès aux APIs de pilotage du Service", "99.9"),
-    ("IC-INFRA-SNC-10.2", "Disponibilité de l'API Stockage Objet S3", "99.99"),
-    ("IC-INFRA-SNC-10.3", "Latence maximale d'accès à un objet sur une région", "99.99"),
-];
+/// What the shipped file has a place for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Spot {
+    /// A zone's agent, on the VLAN.
+    Agent(&'static str),
+    /// Its neighbour's public address.
+    Neighbour(&'static str),
+    /// A server.
+    Server(Place),
+}
 
-/// The whole text. Measurement starts at `since`; the kernel's own answers to echoes are measured if `pings`.
-pub(super) fn text(addresses: &Addresses, machine: &[MachineService], certificate: &Path, since: Time, pings: bool) -> String {
-    let mut text = format!("tenant = \"demo\"\ntimezone = \"Europe/Paris\"\nsettle = \"{SETTLE}\"\nstable_up = \"{STABLE_UP}\"\n");
-    for (id, name, objective) in INDICATORS {
-        let _ = write!(text, "\n[[indicator]]\nid = \"{id}\"\nname = \"{name}\"\nobjective = \"{objective}\"\n");
-        text += "exclusions = [\"maintenance\", \"throttling\"]\n";
-    }
+/// What stands in the shipped file, and what is there instead.
+pub(super) fn places(at: impl Fn(Spot) -> SocketAddr, secrets: &Path) -> BTreeMap<String, String> {
+    let mut places = BTreeMap::new();
+    let mut fill = |shipped: String, filled: String| drop(places.insert(shipped, filled));
     for zone in ZONES {
-        let anchors: Vec<String> = ZONES.iter().filter(|other| **other != zone).map(|other| format!("\"zone-{other}\"")).collect();
-        let _ = write!(text, "\n[[vantage]]\nid = \"{zone}\"\nanchors = [{}]\n", anchors.join(", "));
+        // az05 has the addresses from .51 on.
+        let number = zone.trim_start_matches("az0");
+        fill(format!("192.0.2.{number}1:862"), at(Spot::Agent(zone)).to_string());
+        fill(format!("192.0.2.{number}3:862"), at(Spot::Server(Place::Responder(zone))).to_string());
+        fill(format!("203.0.113.{number}2:862"), at(Spot::Neighbour(zone)).to_string());
+        fill(format!("http://203.0.113.{number}3/"), format!("http://{}/login", at(Spot::Server(Place::Web(zone)))));
+        fill(format!("00000000-0000-0000-0000-0000000000{number}0"), format!("canary-{zone}"));
     }
-    let at = |kind, zone| addresses.get(&Place(kind, zone)).map(SocketAddr::to_string).unwrap_or_default();
-    let http =
-        |kind, zone, path: &str, body: &str| format!("kind = \"http\", url = \"http://{}{path}\", body = \"{body}\"", at(kind, zone));
-    let tcp = |kind, zone, expect: &str| format!("kind = \"tcp\", address = \"{}\", expect = \"{expect}\"", at(kind, zone));
-    for zone in ZONES {
-        target(&mut text, &format!("zone-{zone}"), "", &tcp(Kind::Zone, zone, ZONE_GREETING));
+    for anchor in ANCHORS {
+        fill(format!("198.51.100.{anchor}:443"), at(Spot::Server(Place::Anchor(anchor))).to_string());
     }
-    target(&mut text, "vm-az05", "", &tcp(Kind::Vm, "az05", VM_GREETING));
-    target(&mut text, "vm-az07", "", &tcp(Kind::Vm, "az07", VM_GREETING));
-    target(&mut text, "storage", "", &http(Kind::Storage, "az05", "/", "verified"));
-    target(&mut text, "backup", "", &http(Kind::Backup, "az07", "/jobs/nightly", "success"));
-    let console = format!(
-        "kind = \"http\", url = \"https://console.demo.test/login\", connect = \"{}\", ca = \"{}\", body = \"Connexion\"",
-        at(Kind::Console, "az05"),
-        certificate.display()
-    );
-    target(&mut text, "console", "", &console);
-    target(&mut text, "api", "", &http(Kind::Api, "az05", "/v1/state", "available"));
-    target(&mut text, "s3", "", &http(Kind::S3, "az05", "/canary/object", "o"));
-    target(&mut text, "s3-latency", "latency_objective = \"150ms\"\n", &http(Kind::S3, "az05", "/canary/object", "o"));
-    target(&mut text, "web", "", &http(Kind::Web, "az07", "/", "It works"));
-    let dns = format!("kind = \"dns\", server = \"{}\", name = \"{KNOWN_NAME}\", expect = [\"127.0.0.1\"]", at(Kind::Dns, "az05"));
-    target(&mut text, "dns", "", &dns);
-
-    if pings {
-        for zone in ZONES {
-            target(&mut text, &format!("ping-{zone}"), "", &format!("kind = \"icmp\", address = \"{}\"", address(zone)));
-        }
+    fill("192.0.2.2:53".to_owned(), at(Spot::Server(Place::Dns)).to_string());
+    fill("console.example".to_owned(), CONSOLE_NAME.to_owned());
+    fill("https://namespace.s3.example".to_owned(), format!("http://{}", at(Spot::Server(Place::S3))));
+    for (secret, _) in SECRETS {
+        fill(format!("/etc/vigie/{secret}"), secrets.join(secret).display().to_string());
     }
-
-    let since = since.to_string();
-    let mut service = |id: &str, indicator: &str, needs: &str, contractual: bool| {
-        let _ = write!(text, "\n[[service]]\nid = \"{id}\"\nindicator = \"{indicator}\"\nneeds = {needs}\nsince = {since}\n");
-        if !contractual {
-            text += "contractual = false\n";
-        }
-    };
-    service("compute/fr1", "IC-INFRA_SNC-01", "{ any = [\"vm-az05\", \"vm-az07\"] }", true);
-    service("storage/fr1", "IC-INFRA_SNC-02", "\"storage\"", true);
-    service("backup/fr1", "IC-INFRA_SNC-03", "\"backup\"", true);
-    service("network/fr1", "IC-INFRA_SNC-04", "{ at_least = 2, of = [\"zone-az05\", \"zone-az06\", \"zone-az07\"] }", true);
-    service("internet/fr1", "IC-INFRA_SNC-05", "\"web\"", true);
-    service("dns/fr1", "IC-INFRA_SNC-05", "\"dns\"", false);
-    service("console/fr1", "IC-INFRA_SNC-06", "\"console\"", true);
-    service("api/fr1", "IC-INFRA_SNC-07", "\"api\"", true);
-    service("s3/fr1", "IC-INFRA-SNC-10.2", "\"s3\"", true);
-    service("s3-latency/fr1", "IC-INFRA-SNC-10.3", "\"s3-latency\"", false);
-    if pings {
-        let needs = "{ all = [\"ping-az05\", \"ping-az06\", \"ping-az07\"] }";
-        service("ping/fr1", "IC-INFRA_SNC-04", needs, false);
-    }
-    for MachineService { name, .. } in machine {
-        service(&format!("machine/{name}"), "IC-INFRA_SNC-01", &format!("\"machine-{name}\""), false);
-    }
-    for MachineService { name, port } in machine {
-        target(&mut text, &format!("machine-{name}"), "", &format!("kind = \"tcp\", address = \"127.0.0.1:{port}\""));
-    }
-    text
+    places
 }
 
-fn target(text: &mut String, id: &str, more: &str, check: &str) {
-    let zones: Vec<String> = ZONES.iter().map(|zone| format!("\"{zone}\"")).collect();
-    let _ = write!(text, "\n[[target]]\nid = \"{id}\"\nvantages = [{}]\n{more}", zones.join(", "));
-    let _ = write!(text, "period = \"{PERIOD}\"\ntimeout = \"{TIMEOUT}\"\ncheck = {{ {check} }}\n");
+/// The whole text.
+pub(super) fn text(filling: &Filling, machine: &Machine) -> Result<String, Failure> {
+    let mut catalogue: Table = SHIPPED.parse()?;
+    catalogue.insert("tenant".to_owned(), "demo".into());
+    catalogue.insert("settle".to_owned(), SETTLE.to_string().into());
+    catalogue.insert("stable_up".to_owned(), USUAL.stable_up.to_string().into());
+    let since: Value = Value::Datetime(filling.since.to_string().parse()?);
+    let targets = list(&mut catalogue, "target")?;
+    if filling.disks.is_empty() {
+        targets.retain(|target| kind(target) != "storage");
+    }
+    for target in targets.iter_mut().filter_map(Value::as_table_mut) {
+        shorten(target);
+        fill(target, filling);
+    }
+    let services = list(&mut catalogue, "service")?;
+    if filling.disks.is_empty() {
+        services.retain(|service| !id(service).starts_with("storage/"));
+    }
+    for service in services.iter_mut().filter_map(Value::as_table_mut) {
+        let pace = pace_of(service.get("id").and_then(Value::as_str).unwrap_or_default());
+        service.insert("stable_up".to_owned(), pace.stable_up.to_string().into());
+        service.insert("since".to_owned(), since.clone());
+    }
+    Ok(format!("{}\n{}", toml::to_string(&catalogue)?, machine.text(filling.since)))
+}
+
+fn list<'a>(catalogue: &'a mut Table, name: &str) -> Result<&'a mut Vec<Value>, Failure> {
+    let list = catalogue.get_mut(name).and_then(Value::as_array_mut);
+    list.ok_or_else(|| Failure::new(format!("the shipped catalogue has no [[{name}]]")))
+}
+
+fn id(table: &Value) -> &str {
+    table.get("id").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn kind(target: &Value) -> &str {
+    target.get("check").and_then(|check| check.get("kind")).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn shorten(target: &mut Table) {
+    let Pace { period, timeout, .. } = target.get("check").and_then(|check| check.get("kind")?.as_str()).map_or(USUAL, pace);
+    target.insert("period".to_owned(), period.to_string().into());
+    target.insert("timeout".to_owned(), timeout.to_string().into());
+}
+
+fn fill(target: &mut Table, filling: &Filling) {
+    let vantage = target.get("vantages").and_then(|all| all.get(0)?.as_str()).unwrap_or_default();
+    let disk = filling.disks.get(vantage).map(|disk| disk.display().to_string());
+    let Some(check) = target.get_mut("check").and_then(Value::as_table_mut) else { return };
+    let authority = || Value::from(filling.authority.display().to_string());
+    let kind = check.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    match kind.as_str() {
+        "console" => {
+            check.insert("endpoint".to_owned(), format!("https://{CONSOLE_NAME}").into());
+            check.insert("connect".to_owned(), filling.console.to_string().into());
+            check.insert("ca".to_owned(), authority());
+        }
+        "internet" => {
+            check.insert("ca".to_owned(), authority());
+            let anchors = check.get_mut("anchors").and_then(Value::as_array_mut);
+            // A connection is accepted by the system of an anchor, whatever its server does.
+            for anchor in anchors.into_iter().flatten().filter_map(Value::as_table_mut) {
+                anchor.insert("https".to_owned(), ANCHOR_NAME.into());
+            }
+        }
+        "api" | "backup" => {
+            if let Some(api) = check.get_mut("api").and_then(Value::as_table_mut) {
+                api.insert("endpoint".to_owned(), format!("http://{}", filling.api).into());
+            }
+        }
+        "storage" => {
+            check.insert("mount".to_owned(), disk.unwrap_or_default().into());
+        }
+        _ => {}
+    }
+    check.iter_mut().for_each(|(_, value)| replace(value, &filling.places));
+}
+
+fn replace(value: &mut Value, places: &BTreeMap<String, String>) {
+    match value {
+        Value::String(text) => {
+            if let Some(filled) = places.get(text.as_str()) {
+                text.clone_from(filled);
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| replace(value, places)),
+        Value::Table(table) => table.iter_mut().for_each(|(_, value)| replace(value, places)),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -161,24 +197,48 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_catalogue_is_one_that_live_programs_take() {
-        let machine = vec![MachineService { name: "ssh", port: 22 }];
-        let kinds = [Kind::Zone, Kind::Vm, Kind::Storage, Kind::Backup, Kind::Console, Kind::Api, Kind::S3, Kind::Web, Kind::Dns];
-        let places = kinds.into_iter().flat_map(|kind| ZONES.map(|zone| Place(kind, zone)));
-        let addresses = places.map(|place| (place, "127.0.5.1:4000".parse().unwrap())).collect();
-        let text = text(&addresses, &machine, Path::new("/tmp/console.pem"), Time::from_us(1_774_567_890_000_000), true);
-        let (catalogue, _) = Catalogue::read(&text, Strictness::Live).unwrap();
-        let checks = catalogue.targets.iter().filter_map(|target| target.plan.at(Time::from_us(0)).check.clone());
-        checks.for_each(|check| vigie_probe::validate(&check).unwrap());
-        assert_eq!(catalogue.targets.len(), 17);
+    /// What stands where something is to be filled in (`tests/it/catalogues.rs`).
+    const UNFILLED: [&str; 6] = ["192.0.2.", "198.51.100.", "203.0.113.", ".example", "00000000-", "/etc/vigie/"];
+
+    fn at(spot: Spot) -> SocketAddr {
+        match spot {
+            Spot::Server(place) => (place.ip(), 4_000).into(),
+            Spot::Agent(_) | Spot::Neighbour(_) => ([127, 0, 5, 1], 4_000).into(),
+        }
+    }
+
+    fn filled(disks: &[&'static str]) -> (String, Catalogue) {
+        let filling = Filling {
+            places: places(at, Path::new("/tmp/demo")),
+            console: "127.0.1.1:4000".parse().unwrap(),
+            api: "127.0.1.2:4000".parse().unwrap(),
+            disks: disks.iter().map(|zone| (*zone, PathBuf::from(format!("/tmp/demo/disk-{zone}")))).collect(),
+            authority: PathBuf::from("/tmp/demo/demo.pem"),
+            since: Time::from_us(1_774_567_890_000_000),
+        };
+        let machine = Machine::with_everything();
+        let text = text(&filling, &machine).unwrap();
+        let (catalogue, _) = Catalogue::read(&text, Strictness::Live).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
+        (text, catalogue)
     }
 
     #[test]
-    fn only_what_listens_and_is_well_known_is_supervised() {
-        let text = "  sl  local_address rem_address   st\n   0: 00000000:0016 00000000:0000 0A 0\n   1: 0100007F:1538 00000000:0000 0A 0\n\
-                    2: 0100007F:0050 0100007F:9999 01 0\n   3: 0A000001:0050 00000000:0000 0A 0\n   4: 0100007F:FFFF 00000000:0000 0A 0\n";
-        let names: Vec<&str> = machine_services(text).iter().map(|service| service.name).collect();
-        assert_eq!(names, ["ssh", "postgresql"]);
+    fn the_shipped_catalogue_is_filled_in_whole_and_one_that_live_programs_take() {
+        let (text, catalogue) = filled(&ZONES);
+        assert!(UNFILLED.iter().all(|place| !text.contains(place)), "{text}");
+        for target in &catalogue.targets {
+            let plan = target.plan.at(Time::BEGINNING);
+            vigie_probe::validate(plan.check.as_ref().unwrap()).unwrap_or_else(|error| panic!("{}: {error}", target.id));
+            assert!(plan.period.unwrap() <= LEISURELY.period, "{}", target.id);
+        }
+        assert!(catalogue.services.iter().any(|service| service.id.as_str() == "storage/fr1"));
+    }
+
+    #[test]
+    fn where_no_disk_can_be_mounted_there_is_nothing_of_storage() {
+        let (text, catalogue) = filled(&[]);
+        assert!(
+            !text.contains("kind = \"storage\"") && catalogue.services.iter().all(|service| !service.id.as_str().starts_with("storage"))
+        );
     }
 }

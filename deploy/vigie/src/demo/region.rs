@@ -1,9 +1,10 @@
-//! The demo's region: its servers, its three zones and its aggregator, each a process that really runs.
+//! The demo's region: its servers, its probes and its aggregator, each a process that really runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,109 +17,137 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use vigie_aggregator::clock::wall_now;
 use vigie_contract::Time;
+use vigie_counterparts::disk::{Disk, Fault, Operation};
+use vigie_counterparts::object_store::{ACCESS_KEY, SECRET_KEY};
+use vigie_counterparts::openiaas::{TOKEN_ID, TOKEN_SECRET};
 
-use super::catalogue::{self, Addresses, MachineService};
+use super::catalogue::{self, ANCHOR_NAME, CONSOLE_NAME, Filling, Spot};
 use super::client;
-use super::server::{Kind, Order};
+use super::machine::Machine;
+use super::place::{Place, VANTAGES, ZONES};
+use super::server::{CERTIFICATE, KEY, OBJECTS, Order};
 use super::uplink::Uplink;
+use super::wire::Wire;
 use crate::shell::Failure;
 
-/// The zones: each its own vantage.
-pub(super) const ZONES: [&str; 3] = ["az05", "az06", "az07"];
 /// How long a process may take to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The loopback address that a zone's probe measures from, and that its servers listen on.
-pub(super) fn address(zone: &str) -> Ipv4Addr {
-    let number = zone.trim_start_matches("az").parse().unwrap_or(1);
-    Ipv4Addr::new(127, 0, number, 1)
-}
-
-/// A server: which, and in which zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(pub(super) Kind, pub(super) &'static str);
-
-const SERVERS: [Place; 11] = [
-    Place(Kind::Zone, "az05"),
-    Place(Kind::Zone, "az06"),
-    Place(Kind::Zone, "az07"),
-    Place(Kind::Vm, "az05"),
-    Place(Kind::Vm, "az07"),
-    Place(Kind::Storage, "az05"),
-    Place(Kind::Backup, "az07"),
-    Place(Kind::Console, "az05"),
-    Place(Kind::Api, "az05"),
-    Place(Kind::S3, "az05"),
-    Place(Kind::Web, "az07"),
+/// What the servers know, in files that are called as in the shipped catalogue.
+pub(super) const SECRETS: [(&str, &str); 4] = [
+    ("openiaas-token-id", TOKEN_ID),
+    ("openiaas-token-secret", TOKEN_SECRET),
+    ("s3-access-key", ACCESS_KEY),
+    ("s3-secret-key", SECRET_KEY),
 ];
-const NAME_SERVER: Place = Place(Kind::Dns, "az05");
+/// What the directories begin with in which disks are mounted.
+pub(super) const DISK: &str = "disk-";
+/// The canaries' bucket, and in it the object whose access is timed.
+const BUCKET: &str = "vigie";
+const OBJECT: &str = "latency-1KiB";
+const OBJECT_BYTES: usize = 1_024;
 
 /// Everything that runs.
 pub(super) struct Region {
     dir: PathBuf,
     servers: BTreeMap<Place, Mutex<Server>>,
-    uplinks: BTreeMap<&'static str, Uplink>,
-    probes: BTreeMap<&'static str, Program>,
-    probe_addresses: BTreeMap<&'static str, SocketAddr>,
+    /// The disks of the zones' agents; none where none can be mounted.
+    disks: BTreeMap<&'static str, Disk>,
+    /// The ways to the agents and to their neighbours.
+    wires: Vec<Wire>,
+    /// Addresses whose packets reach no server.
+    cut: Mutex<BTreeSet<IpAddr>>,
+    probes: BTreeMap<&'static str, Mutex<Probe>>,
     aggregator: Program,
     /// Where the page, the API and the metrics answer.
     pub(super) listen: SocketAddr,
-    /// What the machine itself runs.
-    pub(super) machine: Vec<MachineService>,
+    /// Beside the contract's.
+    pub(super) machine: Machine,
+}
+
+/// A vantage's probe, and its way to the aggregator.
+struct Probe {
+    program: Program,
+    arguments: Vec<String>,
+    /// Where its own metrics are.
+    listen: SocketAddr,
+    uplink: Uplink,
 }
 
 impl Region {
     /// Starts everything in `dir`; the page listens on `listen`.
     pub(super) async fn start(dir: &Path, listen: SocketAddr, notice: &str) -> Result<Self, Failure> {
-        write_certificate(dir)?;
-        let mut servers = BTreeMap::new();
-        let mut addresses = Addresses::new();
-        for place in SERVERS.into_iter().chain([NAME_SERVER]) {
+        lay_out(dir)?;
+        let (mut servers, mut spots) = (BTreeMap::new(), BTreeMap::new());
+        for place in Place::all() {
             let server = Server::start(place, dir).await?;
-            addresses.insert(place, server.address);
+            spots.insert(Spot::Server(place), server.address);
             servers.insert(place, Mutex::new(server));
         }
-        let machine = catalogue::machine_services(&fs::read_to_string("/proc/net/tcp").unwrap_or_default());
-        let text = catalogue::text(&addresses, &machine, &dir.join("console.pem"), wall_now(), catalogue::may_ping());
-        fs::write(dir.join("catalogue.toml"), text)?;
-        let tokens: Vec<(&str, String)> = ZONES.iter().map(|zone| (*zone, token())).collect();
-        let lines: Vec<String> = tokens.iter().map(|(zone, token)| format!("{zone} {token}")).collect();
+        let (mut reflectors, mut wires) = (BTreeMap::new(), Vec::new());
+        for (vantage, ip) in VANTAGES {
+            reflectors.insert(vantage, free_address(ip)?);
+        }
+        for zone in ZONES {
+            for (spot, reflector) in [(Spot::Agent(zone), reflectors[zone]), (Spot::Neighbour(zone), reflectors[&*neighbour(zone)])] {
+                let wire = Wire::to(reflector).await?;
+                spots.insert(spot, wire.address());
+                wires.push(wire);
+            }
+        }
+        let disks = mount_disks(dir);
+        let filling = Filling {
+            places: catalogue::places(|spot| spots[&spot], dir),
+            console: spots[&Spot::Server(Place::Console)],
+            api: spots[&Spot::Server(Place::Api)],
+            disks: disks.iter().map(|(zone, disk)| (*zone, disk.path().to_owned())).collect(),
+            authority: dir.join(CERTIFICATE),
+            since: wall_now(),
+        };
+        let machine = Machine::here();
+        fs::write(dir.join("catalogue.toml"), catalogue::text(&filling, &machine)?)?;
+        let tokens: Vec<(&str, String)> = VANTAGES.iter().map(|(vantage, _)| (*vantage, token())).collect();
+        let lines: Vec<String> = tokens.iter().map(|(vantage, token)| format!("{vantage} {token}")).collect();
         write_secret(&dir.join("tokens"), &lines.join("\n"))?;
         let args = ["--tokens", "tokens", "--catalogue", "catalogue.toml", "--data", "data", "--notice", notice, "--listen"];
         let aggregator = Program::start(dir, "aggregator", &[&["aggregate"], &args[..], &[&listen.to_string()]].concat())?;
         let mut region = Self {
             dir: dir.to_owned(),
             servers,
-            uplinks: BTreeMap::new(),
+            disks,
+            wires,
+            cut: Mutex::default(),
             probes: BTreeMap::new(),
-            probe_addresses: BTreeMap::new(),
             aggregator,
             listen,
             machine,
         };
         region.wait_for_the_api().await?;
-        for (zone, token) in &tokens {
-            region.start_probe(zone, token).await?;
+        for ((vantage, ip), (_, token)) in VANTAGES.into_iter().zip(&tokens) {
+            let probe = region.start_probe(vantage, ip, reflectors[vantage], token).await?;
+            region.probes.insert(vantage, Mutex::new(probe));
         }
         Ok(region)
     }
 
-    async fn start_probe(&mut self, zone: &'static str, token: &str) -> Result<(), Failure> {
+    /// Whether line 02 is measured.
+    pub(super) fn has_disks(&self) -> bool {
+        !self.disks.is_empty()
+    }
+
+    async fn start_probe(&self, vantage: &str, ip: Ipv4Addr, reflector: SocketAddr, token: &str) -> Result<Probe, Failure> {
         let uplink = Uplink::to(self.listen).await?;
         let listen = free_address(Ipv4Addr::LOCALHOST)?;
-        let token_file = format!("{zone}.token");
+        let token_file = format!("{vantage}.token");
         write_secret(&self.dir.join(&token_file), token)?;
-        let (source, aggregator, spool) = (address(zone).to_string(), format!("http://{}", uplink.address()), format!("{zone}.spool"));
-        let listen_text = listen.to_string();
+        let (source, aggregator, spool) = (ip.to_string(), format!("http://{}", uplink.address()), format!("{vantage}.spool"));
+        let (reflector, listen_text) = (reflector.to_string(), listen.to_string());
         #[rustfmt::skip]
-        let args = [
-            "probe", "--catalogue", "catalogue.toml", "--vantage", zone, "--source", &source, "--aggregator", &aggregator,
-            "--token-file", &token_file, "--spool", &spool, "--listen", &listen_text,
-        ];
-        self.probes.insert(zone, Program::start(&self.dir, &format!("probe-{zone}"), &args)?);
-        self.probe_addresses.insert(zone, listen);
-        self.uplinks.insert(zone, uplink);
-        Ok(())
+        let arguments = [
+            "probe", "--catalogue", "catalogue.toml", "--vantage", vantage, "--source", &source, "--aggregator", &aggregator,
+            "--token-file", &token_file, "--spool", &spool, "--listen", &listen_text, "--reflect", &reflector, "--reflect-peer", "127.0.0.0/8",
+        ].map(str::to_owned).to_vec();
+        let program = Program::start(&self.dir, &format!("probe-{vantage}"), &arguments)?;
+        Ok(Probe { program, arguments, listen, uplink })
     }
 
     async fn wait_for_the_api(&mut self) -> Result<(), Failure> {
@@ -148,6 +177,10 @@ impl Region {
     pub(super) async fn revive(&self, place: Place) -> Result<Time, Failure> {
         let mut server = self.server(place)?.lock().await;
         *server = Server::start_at(place, &self.dir, server.address).await?;
+        let cut = self.cut.lock().await.clone();
+        for ip in cut {
+            server.order(Order::Cut(ip)).await?;
+        }
         Ok(server.began)
     }
 
@@ -155,40 +188,96 @@ impl Region {
         self.servers.get(&place).ok_or_else(|| Failure::new(format!("the demo has no {place:?}")))
     }
 
-    /// Cuts a zone off: no server hears its probe, nor those of other zones its servers, and its uplink is dead.
-    pub(super) async fn cut_off(&self, zone: &'static str) -> Result<Time, Failure> {
-        let at = wall_now();
-        self.uplink(zone)?.cut();
-        self.order_on_the_way_to(zone, Order::Cut).await?;
-        Ok(at)
+    fn probe(&self, vantage: &str) -> Result<&Mutex<Probe>, Failure> {
+        self.probes.get(vantage).ok_or_else(|| Failure::new(format!("the demo has no {vantage}")))
+    }
+
+    /// Cuts a machine outside off: nothing hears it, and its uplink is dead.
+    pub(super) async fn cut_off(&self, vantage: &str) -> Result<(), Failure> {
+        self.probe(vantage)?.lock().await.uplink.cut();
+        let ip = source(vantage)?.into();
+        self.wires.iter().for_each(|wire| wire.cut(ip));
+        self.cut.lock().await.insert(ip);
+        self.order_all(Order::Cut(ip)).await
     }
 
     /// Undoes [`Region::cut_off`].
-    pub(super) async fn reconnect(&self, zone: &'static str) -> Result<Time, Failure> {
-        let at = wall_now();
-        self.order_on_the_way_to(zone, Order::Mend).await?;
-        self.uplink(zone)?.mend();
-        Ok(at)
+    pub(super) async fn reconnect(&self, vantage: &str) -> Result<(), Failure> {
+        let ip = source(vantage)?.into();
+        self.cut.lock().await.remove(&ip);
+        self.order_all(Order::Mend(ip)).await?;
+        self.wires.iter().for_each(|wire| wire.mend(ip));
+        self.probe(vantage)?.lock().await.uplink.mend();
+        Ok(())
     }
 
-    /// Orders something about every pair of a probe and a server of which one is in `zone` and the other is not.
-    async fn order_on_the_way_to(&self, zone: &str, order: impl Fn(IpAddr) -> Order) -> Result<(), Failure> {
-        for (place, server) in &self.servers {
-            let is_across = |probe: &&str| (*probe == zone) != (place.1 == zone);
-            for probe in ZONES.into_iter().filter(is_across) {
-                server.lock().await.order(order(address(probe).into())).await?;
+    /// Those who are dead learn it when they are revived.
+    async fn order_all(&self, order: Order) -> Result<(), Failure> {
+        for server in self.servers.values() {
+            let mut server = server.lock().await;
+            if !server.is_dead {
+                server.order(order).await?;
             }
         }
         Ok(())
     }
 
-    fn uplink(&self, zone: &str) -> Result<&Uplink, Failure> {
-        self.uplinks.get(zone).ok_or_else(|| Failure::new(format!("the demo has no {zone}")))
+    /// A zone's machines lose their power: agent, neighbour and responder; the instant before.
+    pub(super) async fn power_off(&self, zone: &'static str) -> Result<Time, Failure> {
+        let at = wall_now();
+        for vantage in [zone, &neighbour(zone)] {
+            self.probe(vantage)?.lock().await.program.child.kill().await?;
+        }
+        for place in [Place::Web(zone), Place::Responder(zone)] {
+            self.kill(place).await?;
+        }
+        Ok(at)
     }
 
-    /// Takes the processor away from a zone's probe: it may run `run` of every `run + stop`.
-    pub(super) async fn starve(&self, zone: &str, length: Duration, stop: Duration, run: Duration) -> Result<(), Failure> {
-        let Some(pid) = self.probes.get(zone).and_then(Program::pid) else { return Ok(()) };
+    /// Undoes [`Region::power_off`]: the instant before the first machine starts, and one at which all have.
+    pub(super) async fn power_on(&self, zone: &'static str) -> Result<(Time, Time), Failure> {
+        let first = wall_now();
+        for place in [Place::Web(zone), Place::Responder(zone)] {
+            self.revive(place).await?;
+        }
+        for vantage in [zone, &neighbour(zone)] {
+            let mut probe = self.probe(vantage)?.lock().await;
+            probe.program = Program::start(&self.dir, &format!("probe-{vantage}"), &probe.arguments)?;
+        }
+        for vantage in [zone, &neighbour(zone)] {
+            let listen = self.probe(vantage)?.lock().await.listen;
+            let answers = async {
+                while client::get(listen, "/healthz").await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            let answered = tokio::time::timeout(PATIENCE, answers).await;
+            answered.map_err(|_| Failure::new(format!("the probe of {vantage} does not start again")))?;
+        }
+        Ok((first, wall_now()))
+    }
+
+    /// A zone's disk answers nothing any more once it is to keep what was written; the instant before.
+    pub(super) fn hang_disk(&self, zone: &str) -> Time {
+        let at = wall_now();
+        if let Some(disk) = self.disks.get(zone) {
+            disk.break_down(Fault::Hang(Operation::Sync));
+        }
+        at
+    }
+
+    /// Undoes [`Region::hang_disk`].
+    pub(super) fn mend_disk(&self, zone: &str) -> Time {
+        let at = wall_now();
+        if let Some(disk) = self.disks.get(zone) {
+            disk.mend();
+        }
+        at
+    }
+
+    /// Takes the processor away from a vantage's probe: it may run `run` of every `run + stop`.
+    pub(super) async fn starve(&self, vantage: &str, length: Duration, stop: Duration, run: Duration) -> Result<(), Failure> {
+        let Some(pid) = self.probe(vantage)?.lock().await.program.pid() else { return Ok(()) };
         let end = tokio::time::Instant::now() + length;
         while tokio::time::Instant::now() < end {
             let halted = Halted::new(pid)?;
@@ -199,10 +288,10 @@ impl Region {
         Ok(())
     }
 
-    /// The metrics of a zone's probe.
-    pub(super) async fn probe_metrics(&self, zone: &str) -> Result<String, Failure> {
-        let address = self.probe_addresses.get(zone).ok_or_else(|| Failure::new(format!("the demo has no {zone}")))?;
-        Ok(String::from_utf8_lossy(&client::get(*address, "/metrics").await?).into_owned())
+    /// The metrics of a vantage's probe.
+    pub(super) async fn probe_metrics(&self, vantage: &str) -> Result<String, Failure> {
+        let listen = self.probe(vantage)?.lock().await.listen;
+        Ok(String::from_utf8_lossy(&client::get(listen, "/metrics").await?).into_owned())
     }
 
     /// Runs `vigie` with `args` on the region's data, as a person would, and says what it printed.
@@ -216,8 +305,8 @@ impl Region {
 
     /// A program that has ended although nobody asked it to.
     pub(super) fn casualty(&mut self) -> Option<String> {
-        let programs = self.probes.iter_mut().map(|(zone, probe)| (*zone, probe)).chain([("aggregator", &mut self.aggregator)]);
-        for (name, program) in programs {
+        let probes = self.probes.iter_mut().map(|(vantage, probe)| (*vantage, &mut probe.get_mut().program));
+        for (name, program) in probes.chain([("aggregator", &mut self.aggregator)]) {
             if let Ok(Some(status)) = program.child.try_wait() {
                 return Some(format!("{name} ended with {status}: {}", program.last_words()));
             }
@@ -227,16 +316,48 @@ impl Region {
 
     /// Ends everything: probes first, so that their last samples still arrive.
     pub(super) async fn stop(self) {
-        let mut probes: Vec<Program> = self.probes.into_values().collect();
-        probes.iter_mut().for_each(Program::ask_to_stop);
+        // A probe does not end while a thread of its own hangs in a disk.
+        self.disks.values().for_each(Disk::mend);
+        let mut probes: Vec<Probe> = self.probes.into_values().map(Mutex::into_inner).collect();
+        probes.iter_mut().for_each(|probe| probe.program.ask_to_stop());
         for probe in probes {
-            probe.stop().await;
+            probe.program.stop().await;
         }
         self.aggregator.stop().await;
         for server in self.servers.into_values() {
             let _ = server.into_inner().kill().await;
         }
     }
+}
+
+/// The machine on the same host as a zone's agent.
+fn neighbour(zone: &str) -> String {
+    format!("{zone}-b")
+}
+
+/// Where a vantage measures from.
+fn source(vantage: &str) -> Result<Ipv4Addr, Failure> {
+    let found = VANTAGES.iter().find(|(id, _)| *id == vantage).map(|(_, ip)| *ip);
+    found.ok_or_else(|| Failure::new(format!("the demo has no {vantage}")))
+}
+
+/// The files that servers and probes find.
+fn lay_out(dir: &Path) -> Result<(), Failure> {
+    let signed = rcgen::generate_simple_self_signed(vec![CONSOLE_NAME.to_owned(), ANCHOR_NAME.to_owned()])?;
+    fs::write(dir.join(CERTIFICATE), signed.cert.pem())?;
+    write_secret(&dir.join(KEY), &signed.signing_key.serialize_pem())?;
+    for (name, secret) in SECRETS {
+        write_secret(&dir.join(name), secret)?;
+    }
+    let bucket = dir.join(OBJECTS).join(BUCKET);
+    fs::create_dir_all(&bucket)?;
+    Ok(fs::write(bucket.join(OBJECT), [b'o'; OBJECT_BYTES])?)
+}
+
+/// A disk for each zone, if this user may mount them.
+fn mount_disks(dir: &Path) -> BTreeMap<&'static str, Disk> {
+    let mounted = ZONES.map(|zone| Disk::try_mount(&dir.join(format!("{DISK}{zone}"))).map(|disk| (zone, disk)));
+    mounted.into_iter().collect::<io::Result<_>>().unwrap_or_default()
 }
 
 /// One server's process.
@@ -247,18 +368,19 @@ struct Server {
     answers: Lines<BufReader<ChildStdout>>,
     address: SocketAddr,
     began: Time,
+    is_dead: bool,
 }
 
 impl Server {
     async fn start(place: Place, dir: &Path) -> Result<Self, Failure> {
-        Self::start_at(place, dir, SocketAddr::new(address(place.1).into(), 0)).await
+        Self::start_at(place, dir, SocketAddr::from((place.ip(), 0))).await
     }
 
     async fn start_at(place: Place, dir: &Path, listen: SocketAddr) -> Result<Self, Failure> {
-        let kind = clap::ValueEnum::to_possible_value(&place.0).map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let kind = clap::ValueEnum::to_possible_value(&place.kind()).map(|value| value.get_name().to_owned()).unwrap_or_default();
         let mut command = command(dir)?;
         command.args(["demo-server", &kind, "--listen", &listen.to_string(), "--dir", "."]);
-        let stderr = log(dir, &format!("{kind}-{}", place.1))?;
+        let stderr = log(dir, &format!("{kind}-{}", listen.ip()))?;
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).spawn()?;
         let (Some(orders), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure::new("a server without pipes"));
@@ -267,9 +389,9 @@ impl Server {
         let first = tokio::time::timeout(PATIENCE, answers.next_line()).await.ok().and_then(Result::ok).flatten();
         let greeting = first.as_deref().and_then(|line| line.split_once(' '));
         let (Some(began), Some(address)) = greeting.map_or((None, None), |(us, at)| (us.parse().ok(), at.parse().ok())) else {
-            return Err(Failure::new(format!("the {kind} server of {} did not start on {listen}", place.1)));
+            return Err(Failure::new(format!("the {kind} server did not start on {listen}")));
         };
-        Ok(Self { place, child, orders, answers, address, began: Time::from_us(began) })
+        Ok(Self { place, child, orders, answers, address, began: Time::from_us(began), is_dead: false })
     }
 
     async fn order(&mut self, order: Order) -> Result<Time, Failure> {
@@ -282,6 +404,7 @@ impl Server {
     async fn kill(&mut self) -> Result<Time, Failure> {
         let at = wall_now();
         self.child.kill().await?;
+        self.is_dead = true;
         Ok(at)
     }
 }
@@ -293,7 +416,7 @@ struct Program {
 }
 
 impl Program {
-    fn start(dir: &Path, name: &str, args: &[&str]) -> Result<Self, Failure> {
+    fn start(dir: &Path, name: &str, args: &[impl AsRef<OsStr>]) -> Result<Self, Failure> {
         let stderr = log(dir, name)?;
         let child = command(dir)?.args(args).arg("--stop-on-eof").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr).spawn()?;
         Ok(Self { child, log: dir.join(format!("{name}.log")) })
@@ -346,9 +469,14 @@ fn log(dir: &Path, name: &str) -> io::Result<File> {
     File::options().create(true).append(true).open(dir.join(format!("{name}.log")))
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on now, for streams nor for datagrams.
 fn free_address(ip: Ipv4Addr) -> io::Result<SocketAddr> {
-    std::net::TcpListener::bind((ip, 0))?.local_addr()
+    loop {
+        let address = TcpListener::bind((ip, 0))?.local_addr()?;
+        if UdpSocket::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
 }
 
 fn token() -> String {
@@ -358,11 +486,4 @@ fn token() -> String {
 /// Nobody else can read it, at no moment.
 fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
-}
-
-/// A certificate of its own for the console, which the catalogue trusts.
-fn write_certificate(dir: &Path) -> Result<(), Failure> {
-    let signed = rcgen::generate_simple_self_signed(vec!["console.demo.test".to_owned()])?;
-    fs::write(dir.join("console.pem"), signed.cert.pem())?;
-    Ok(write_secret(&dir.join("console.key"), &signed.signing_key.serialize_pem())?)
 }

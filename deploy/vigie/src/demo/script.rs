@@ -8,21 +8,15 @@ use tokio::time::sleep;
 use vigie_contract::{Span, Time};
 
 use super::client;
-use super::region::{Place, Region};
+use super::place::Place;
+use super::region::Region;
 use super::screen::Screen;
-use super::server::{Kind, Order};
+use super::server::Order;
 use super::verdict::{Incident, Truth};
 use crate::shell::Failure;
 
-const CONSOLE: Place = Place(Kind::Console, "az05");
-const BACKUP: Place = Place(Kind::Backup, "az07");
-const STORAGE: Place = Place(Kind::Storage, "az05");
-const API: Place = Place(Kind::Api, "az05");
-const S3: Place = Place(Kind::S3, "az05");
-const WEB: Place = Place(Kind::Web, "az07");
-
-/// Targets that nothing happens to in the whole script, and that az05 must never see fail.
-const INNOCENT: [&str; 5] = ["zone-az05", "zone-az07", "vm-az05", "vm-az07", "dns"];
+/// Targets that nothing happens to in the whole script, and that az07 must never see fail.
+const INNOCENT: [&str; 5] = ["mesh-az05-az07", "mesh2-az05-az07", "out-az07-1", "out-az07-2", "dns-fr1"];
 
 /// From the first incident to the end of the last one.
 pub(super) const LENGTH: Duration = Duration::from_secs(52);
@@ -36,17 +30,18 @@ const fn s(seconds: u64) -> Duration {
 /// Plays one round.
 pub(super) async fn play(region: &Region, screen: &Screen, round: u32) -> Result<Vec<Incident>, Failure> {
     let stage = Stage { region, screen, round };
-    let (clean, ticket, slow, flap, cut, throttled, hung, starved) = tokio::try_join!(
+    let (clean, ticket, cut, slow, flap, dark, throttled, hung, starved) = tokio::try_join!(
         stage.clean_outage(s(2)),
-        stage.ticket_before_supervision(s(3)),
+        stage.ticket_before_supervision(s(2)),
+        stage.vantage_cut_off(s(4)),
         stage.slow_objects(s(5)),
-        stage.flap(s(17)),
-        stage.zone_cut_off(s(23)),
-        stage.throttling(s(28)),
-        stage.hanging_storage(s(39)),
-        stage.starved_probe(s(36)),
+        stage.flap(s(22)),
+        stage.dark_zone(s(23)),
+        stage.throttling(s(38)),
+        stage.hanging_disk(s(38)),
+        stage.starved_probe(s(40)),
     )?;
-    Ok(vec![clean, ticket, slow, flap, cut, throttled, hung, starved])
+    Ok([clean, ticket, cut, slow, flap, dark, throttled, hung, starved].concat())
 }
 
 struct Stage<'a> {
@@ -57,98 +52,117 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     /// The console's process dies, and comes back fourteen seconds later.
-    async fn clean_outage(&self, begin: Duration) -> Result<Incident, Failure> {
+    async fn clean_outage(&self, begin: Duration) -> Result<Vec<Incident>, Failure> {
         sleep(begin).await;
-        let from = self.region.kill(CONSOLE).await?;
+        let from = self.region.kill(Place::Console).await?;
         self.screen.say("the console's process is killed");
         sleep(s(14)).await;
-        let to = self.region.revive(CONSOLE).await?;
+        let to = self.region.revive(Place::Console).await?;
         self.screen.say("the console is back");
-        Ok(Incident { name: "clean outage", truth: Truth::Outage { service: "console/fr1", from, to } })
+        Ok(outages("clean outage", &["console/fr1"], from, (to, to)))
     }
 
-    /// A customer opens a ticket; some seconds later supervision sees the backup service hang, too.
-    async fn ticket_before_supervision(&self, begin: Duration) -> Result<Incident, Failure> {
+    /// A customer opens a ticket; some seconds later supervision sees the backups' lists hang, too.
+    async fn ticket_before_supervision(&self, begin: Duration) -> Result<Vec<Incident>, Failure> {
         sleep(begin).await;
         let opened = vigie_aggregator::clock::wall_now();
         let (id, opened_at) = (format!("T-{}", self.round), opened.us().to_string());
         #[rustfmt::skip]
         let claim = [
             "claim", "open", "--id", &id, "--service", "backup/fr1", "--opened-at", &opened_at, "--actor", "demo",
-            "--reason", "the customer's backups do not end", "--yes",
+            "--reason", "the customer's backups cannot be seen", "--yes",
         ];
         self.region.vigie(&claim).await?;
-        self.screen.say(&format!("a customer opens ticket {id}: backups do not end"));
-        sleep(s(7)).await;
-        let from = self.region.order(BACKUP, Order::Hang).await?;
-        self.screen.say("the backup service hangs");
+        self.screen.say(&format!("a customer opens ticket {id}: backups cannot be seen"));
+        sleep(s(4)).await;
+        let from = self.region.order(Place::Api, Order::HangPolicies).await?;
+        self.screen.say("the API's lists of backup policies hang");
         sleep(s(12)).await;
-        let to = self.region.order(BACKUP, Order::Heal).await?;
-        self.screen.say("the backup service answers again");
-        Ok(Incident { name: "ticket first", truth: Truth::Claimed { service: "backup/fr1", opened, from, to } })
+        let to = self.region.order(Place::Api, Order::Heal).await?;
+        self.screen.say("the lists come again");
+        let mut incidents = outages("ticket first", &["backup/az05", "backup/az06", "backup/az07"], from, (to, to));
+        incidents.push(Incident { name: "ticket first", truth: Truth::Claimed { service: "backup/fr1", opened, from, to } });
+        Ok(incidents)
+    }
+
+    /// A machine outside loses its way to everything, its uplink too: what it reads as down is itself.
+    async fn vantage_cut_off(&self, begin: Duration) -> Result<Vec<Incident>, Failure> {
+        sleep(begin).await;
+        let from = vigie_aggregator::clock::wall_now();
+        self.region.cut_off("isp-c").await?;
+        self.screen.say("the vantage isp-c is cut off, its uplink too");
+        sleep(s(14)).await;
+        let to = vigie_aggregator::clock::wall_now();
+        self.region.reconnect("isp-c").await?;
+        self.screen.say("isp-c is connected again: its spool drains");
+        let middle = from + Span::from_us((to - from).us() / 2);
+        let recognized = self.recognize(async || {
+            let path = format!("/api/v1/explanation?service=console/fr1&at={}", middle.us());
+            let moment = client::get_json(self.region.listen, &path).await?;
+            let targets = moment["moment"]["targets"].as_array().cloned().unwrap_or_default();
+            let seen = targets.iter().flat_map(|target| target["vantages"].as_array().into_iter().flatten());
+            let is_gated = |vantage: &serde_json::Value| vantage["vantage"] == "isp-c" && vantage["gated_us"].is_array();
+            Ok(seen.into_iter().any(is_gated).then(|| "isp-c known to be cut off".to_owned()))
+        });
+        Ok(harmless("vantage cut off", recognized.await?))
     }
 
     /// Objects take a quarter of a second: over the objective of 150 ms, and no outage.
-    async fn slow_objects(&self, begin: Duration) -> Result<Incident, Failure> {
+    async fn slow_objects(&self, begin: Duration) -> Result<Vec<Incident>, Failure> {
         sleep(begin).await;
         let before = self.slow_answers().await?;
-        self.region.order(S3, Order::Slow(250)).await?;
+        self.region.order(Place::S3, Order::Slow(250)).await?;
         self.screen.say("S3 takes 250 ms an object");
         sleep(s(14)).await;
-        self.region.order(S3, Order::Heal).await?;
+        self.region.order(Place::S3, Order::Heal).await?;
         self.screen.say("S3 is fast again");
         let recognized = self.recognize(async || {
             let over = self.slow_answers().await? - before;
             // One may be slow by itself, now and then.
             Ok((over > 1).then(|| format!("{over} objects over 150 ms")))
         });
-        Ok(Incident { name: "slow S3", truth: Truth::Harmless { recognized: recognized.await? } })
+        Ok(harmless("slow S3", recognized.await?))
     }
 
-    /// The web server dies twice in a short time: one outage, since it was never stable in between.
-    async fn flap(&self, begin: Duration) -> Result<Incident, Failure> {
+    /// The object store dies twice in a short time: one outage, since it was never stable in between.
+    async fn flap(&self, begin: Duration) -> Result<Vec<Incident>, Failure> {
         sleep(begin).await;
-        let from = self.region.kill(WEB).await?;
-        self.screen.say("the web server's process is killed");
+        let from = self.region.kill(Place::S3).await?;
+        self.screen.say("the object store's process is killed");
         sleep(s(5)).await;
-        self.region.revive(WEB).await?;
-        self.screen.say("the web server is back …");
+        self.region.revive(Place::S3).await?;
+        self.screen.say("the object store is back …");
         sleep(s(4)).await;
-        self.region.kill(WEB).await?;
+        self.region.kill(Place::S3).await?;
         self.screen.say("… and is killed again");
         sleep(s(5)).await;
-        let to = self.region.revive(WEB).await?;
-        self.screen.say("the web server is back");
-        Ok(Incident { name: "flap", truth: Truth::Outage { service: "internet/fr1", from, to } })
+        let to = self.region.revive(Place::S3).await?;
+        self.screen.say("the object store is back");
+        Ok(outages("flap", &["s3/fr1", "latency/fr1"], from, (to, to)))
     }
 
-    /// Zone az06 loses every way out, its uplink too: what it reads as down is itself.
-    async fn zone_cut_off(&self, begin: Duration) -> Result<Incident, Failure> {
+    /// All machines of zone az06 lose their power: the zone is down with all that it has, and the region is not.
+    async fn dark_zone(&self, begin: Duration) -> Result<Vec<Incident>, Failure> {
         sleep(begin).await;
-        let from = self.region.cut_off("az06").await?;
-        self.screen.say("zone az06 is cut off, its uplink too");
+        let from = self.region.power_off("az06").await?;
+        self.screen.say("zone az06 has no power: its machines' processes are killed, two probes with them");
         sleep(s(14)).await;
-        let to = self.region.reconnect("az06").await?;
-        self.screen.say("zone az06 is connected again: its spool drains");
-        let middle = from + Span::from_us((to - from).us() / 2);
-        let recognized = self.recognize(async || {
-            let path = format!("/api/v1/explanation?service=compute/fr1&at={}", middle.us());
-            let moment = client::get_json(self.region.listen, &path).await?;
-            let targets = moment["moment"]["targets"].as_array().cloned().unwrap_or_default();
-            let seen = targets.iter().flat_map(|target| target["vantages"].as_array().into_iter().flatten());
-            let is_gated = |vantage: &serde_json::Value| vantage["vantage"] == "az06" && vantage["gated_us"].is_array();
-            Ok(seen.into_iter().any(is_gated).then(|| "az06 known to be cut off".to_owned()))
-        });
-        Ok(Incident { name: "zone cut off", truth: Truth::Harmless { recognized: recognized.await? } })
+        let back = self.region.power_on("az06").await?;
+        self.screen.say("zone az06 has power again");
+        let mut incidents = outages("dark zone", &["compute/az06", "network/az06", "internet/az06"], from, back);
+        if self.region.has_disks() {
+            incidents.extend(outages("dark zone", &["storage/az06"], from, back));
+        }
+        Ok(incidents)
     }
 
     /// The API answers 429: it tells us nothing about its health.
-    async fn throttling(&self, begin: Duration) -> Result<Incident, Failure> {
+    async fn throttling(&self, begin: Duration) -> Result<Vec<Incident>, Failure> {
         sleep(begin).await;
-        let from = self.region.order(API, Order::Throttle).await?;
+        let from = self.region.order(Place::Api, Order::Throttle).await?;
         self.screen.say("the API answers 429");
         sleep(s(14)).await;
-        let to = self.region.order(API, Order::Heal).await?;
+        let to = self.region.order(Place::Api, Order::Heal).await?;
         self.screen.say("the API answers again");
         let recognized = self.recognize(async || {
             let timeline = client::get_json(self.region.listen, "/api/v1/timeline?service=api/fr1").await?;
@@ -157,37 +171,40 @@ impl Stage<'_> {
             let longest = unknown.iter().map(within).max().unwrap_or(0);
             Ok((longest > 0).then(|| format!("unknown for {} s", longest / 1_000_000)))
         });
-        Ok(Incident { name: "throttling API", truth: Truth::Harmless { recognized: recognized.await? } })
+        Ok(harmless("throttling API", recognized.await?))
     }
 
-    /// Storage hangs while a probe is starved: the other two still see it.
-    async fn hanging_storage(&self, begin: Duration) -> Result<Incident, Failure> {
+    /// The disk of az05's agent takes what is written and never says that it has it.
+    async fn hanging_disk(&self, begin: Duration) -> Result<Vec<Incident>, Failure> {
+        if !self.region.has_disks() {
+            return Ok(Vec::new());
+        }
         sleep(begin).await;
-        let from = self.region.order(STORAGE, Order::Hang).await?;
-        self.screen.say("storage hangs");
+        let from = self.region.hang_disk("az05");
+        self.screen.say("the disk of az05 hangs");
         sleep(s(12)).await;
-        let to = self.region.order(STORAGE, Order::Heal).await?;
-        self.screen.say("storage answers again");
-        Ok(Incident { name: "hanging storage", truth: Truth::Outage { service: "storage/fr1", from, to } })
+        let to = self.region.mend_disk("az05");
+        self.screen.say("the disk of az05 answers again");
+        Ok(outages("hanging disk", &["storage/az05"], from, (to, to)))
     }
 
-    /// The probe of az05 gets a tenth of the time that it needs: it must not blame its targets.
-    async fn starved_probe(&self, begin: Duration) -> Result<Incident, Failure> {
+    /// The agent of az07 gets a tenth of the time that it needs: it must not blame its targets, nor be what the zone is blamed for.
+    async fn starved_probe(&self, begin: Duration) -> Result<Vec<Incident>, Failure> {
         sleep(begin).await;
-        let (starved_before, blamed_before) = self.starved_and_blamed("az05").await?;
-        self.screen.say("the probe of az05 is starved of its processor");
-        self.region.starve("az05", s(10), Duration::from_millis(450), Duration::from_millis(50)).await?;
-        self.screen.say("the probe of az05 runs freely");
+        let (starved_before, blamed_before) = self.starved_and_blamed("az07").await?;
+        self.screen.say("the probe of az07 is starved of its processor");
+        self.region.starve("az07", s(10), Duration::from_millis(450), Duration::from_millis(50)).await?;
+        self.screen.say("the probe of az07 runs freely");
         let recognized = self.recognize(async || {
-            let starved = self.starved_and_blamed("az05").await?.0 - starved_before;
+            let starved = self.starved_and_blamed("az07").await?.0 - starved_before;
             Ok((starved > 0).then(|| format!("{starved} slots not measured, and said so")))
         });
         let recognized = recognized.await?;
         // Until what it had begun while it was starved has failed twice.
         sleep(s(2)).await;
-        let blamed = self.starved_and_blamed("az05").await?.1 - blamed_before;
+        let blamed = self.starved_and_blamed("az07").await?.1 - blamed_before;
         let recognized = if blamed == 0 { recognized } else { Err(format!("{blamed} failures of targets that were well")) };
-        Ok(Incident { name: "starved probe", truth: Truth::Harmless { recognized } })
+        Ok(harmless("starved probe", recognized))
     }
 
     /// Looks for evidence until there is some, or for a while.
@@ -205,7 +222,7 @@ impl Stage<'_> {
     async fn slow_answers(&self) -> Result<i64, Failure> {
         let answer = client::get_json(self.region.listen, "/api/v1/latencies").await?;
         let lines = answer["latencies"].as_array().cloned().unwrap_or_default();
-        Ok(lines.iter().filter(|line| line["target"] == "s3-latency").filter_map(|line| line["over"].as_i64()).sum())
+        Ok(lines.iter().filter(|line| line["target"] == "latency-fr1").filter_map(|line| line["over"].as_i64()).sum())
     }
 
     /// Slots that a zone's probe did not measure because it was starved, and those of innocent targets that it saw fail.
@@ -223,10 +240,20 @@ impl Stage<'_> {
     }
 }
 
+/// The same outage of several services; they came back between these instants.
+fn outages(name: &'static str, services: &[&'static str], from: Time, (to, back): (Time, Time)) -> Vec<Incident> {
+    services.iter().map(|service| Incident { name, truth: Truth::Outage { service, from, to, back } }).collect()
+}
+
+fn harmless(name: &'static str, recognized: Result<String, String>) -> Vec<Incident> {
+    vec![Incident { name, truth: Truth::Harmless { recognized } }]
+}
+
 /// The instant of a round's last truth, for those who wait until it has been derived.
 pub(super) fn last_instant(incidents: &[Incident]) -> Option<Time> {
     let end = |incident: &Incident| match incident.truth {
-        Truth::Outage { to, .. } | Truth::Claimed { to, .. } => Some(to),
+        Truth::Outage { back, .. } => Some(back),
+        Truth::Claimed { to, .. } => Some(to),
         Truth::Harmless { .. } => None,
     };
     incidents.iter().filter_map(end).max()

@@ -5,14 +5,14 @@ use std::fmt::Write;
 use serde::Deserialize;
 use vigie_contract::{Span, Time};
 
-use super::catalogue::{PERIOD, TIMEOUT};
+use super::catalogue::{Pace, pace_of};
 
 /// What an incident of the script really was, and what must therefore have been derived.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Truth {
-    /// A service was out of order in `[from, to)`.
-    Outage { service: &'static str, from: Time, to: Time },
-    /// The same, and a customer had noticed at `opened` already.
+    /// A service was out of order in `[from, to)`, and had come back at `back` at the latest.
+    Outage { service: &'static str, from: Time, to: Time, back: Time },
+    /// The same, back at once, and a customer had noticed at `opened` already.
     Claimed { service: &'static str, opened: Time, from: Time, to: Time },
     /// No outage, however it may look: `recognized` says what shows that vigie saw what it was, or else what is wrong.
     Harmless { recognized: Result<String, String> },
@@ -39,6 +39,7 @@ pub(super) struct Window {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     name: String,
+    service: String,
     truth: String,
     derived: String,
     pub(super) is_right: bool,
@@ -50,8 +51,9 @@ pub(super) fn judge(incidents: &[Incident], windows: &[Window]) -> Vec<Row> {
     let is_caused = |window: &&Window| incidents.iter().any(|incident| belongs(window, &incident.truth));
     rows.extend(windows.iter().filter(|window| !is_caused(window)).map(|window| Row {
         name: "nothing".to_owned(),
+        service: window.service.clone(),
         truth: "no incident".to_owned(),
-        derived: format!("{} {}", window.service, in_words(window)),
+        derived: in_words(window),
         is_right: false,
     }));
     rows
@@ -60,19 +62,26 @@ pub(super) fn judge(incidents: &[Incident], windows: &[Window]) -> Vec<Row> {
 /// Whether a window is close enough to an incident to be its doing.
 fn belongs(window: &Window, truth: &Truth) -> bool {
     let near = |service: &str, from: Time, to: Time| {
-        let slack = PERIOD + PERIOD + TIMEOUT;
+        let Pace { period, timeout, .. } = pace_of(service);
+        let slack = period + period + timeout;
         let end = window.end_us.map_or(Time::FOREVER, Time::from_us);
         window.service == service && Time::from_us(window.onset_us) < to + slack && end > from - slack
     };
     match *truth {
-        Truth::Outage { service, from, to } => near(service, from, to),
+        Truth::Outage { service, from, back, .. } => near(service, from, back),
         Truth::Claimed { service, opened, to, .. } => near(service, opened, to),
         Truth::Harmless { .. } => false,
     }
 }
 
 fn judge_one(incident: &Incident, windows: &[Window]) -> Row {
-    let row = |truth, derived, is_right| Row { name: incident.name.to_owned(), truth, derived, is_right };
+    let row = |service: &str, truth, derived, is_right| Row {
+        name: incident.name.to_owned(),
+        service: service.to_owned(),
+        truth,
+        derived,
+        is_right,
+    };
     let found: Vec<&Window> = windows.iter().filter(|window| belongs(window, &incident.truth)).collect();
     let derived = match found.as_slice() {
         [] => "no window".to_owned(),
@@ -80,35 +89,37 @@ fn judge_one(incident: &Incident, windows: &[Window]) -> Row {
         several => format!("{} windows", several.len()),
     };
     match &incident.truth {
-        Truth::Outage { from, to, .. } => {
-            let is_right = matches!(found.as_slice(), [one] if begins_right(one, *from) && ends_right(one, *to));
-            row(format!("down {}", interval(*from, Some(*to))), derived, is_right)
+        Truth::Outage { service, from, to, back } => {
+            let is_right = matches!(found.as_slice(), [one] if begins_right(one, *from) && ends_right(one, *to, *back));
+            row(service, format!("down {}", interval(*from, Some(*to))), derived, is_right)
         }
-        Truth::Claimed { opened, to, from, .. } => {
+        Truth::Claimed { service, opened, from, to } => {
             // Exactly when the ticket says; what supervision saw first stays visible beside it.
             let first_failed = |window: &Window| window.first_failed_us.map(Time::from_us);
-            let is_right = matches!(found.as_slice(), [one] if one.onset_us == opened.us() && ends_right(one, *to)
-                && first_failed(one).is_some_and(|first| is_onset_of(first, *from)));
-            row(format!("ticket {}, down {}", clock(*opened), interval(*from, Some(*to))), derived, is_right)
+            let is_right = matches!(found.as_slice(), [one] if one.onset_us == opened.us() && ends_right(one, *to, *to)
+                && first_failed(one).is_some_and(|first| is_onset_of(service, first, *from)));
+            row(service, format!("ticket {}, down {}", clock(*opened), interval(*from, Some(*to))), derived, is_right)
         }
         Truth::Harmless { recognized } => {
             let (Ok(derived) | Err(derived)) = recognized;
-            row("no outage".to_owned(), derived.clone(), recognized.is_ok())
+            row("", "no outage".to_owned(), derived.clone(), recognized.is_ok())
         }
     }
 }
 
 /// A request in flight may be the first to fail.
-fn is_onset_of(onset: Time, from: Time) -> bool {
-    from - TIMEOUT <= onset && onset <= from + PERIOD + TIMEOUT
+fn is_onset_of(service: &str, onset: Time, from: Time) -> bool {
+    let Pace { period, timeout, .. } = pace_of(service);
+    from - timeout <= onset && onset <= from + period + timeout
 }
 
 fn begins_right(window: &Window, from: Time) -> bool {
-    is_onset_of(Time::from_us(window.onset_us), from)
+    is_onset_of(&window.service, Time::from_us(window.onset_us), from)
 }
 
-fn ends_right(window: &Window, to: Time) -> bool {
-    window.end_us.map(Time::from_us).is_some_and(|end| to <= end && end <= to + PERIOD + TIMEOUT)
+fn ends_right(window: &Window, to: Time, back: Time) -> bool {
+    let Pace { period, timeout, .. } = pace_of(&window.service);
+    window.end_us.map(Time::from_us).is_some_and(|end| to <= end && end <= back + period + timeout)
 }
 
 fn in_words(window: &Window) -> String {
@@ -134,15 +145,17 @@ fn seconds(span: Span) -> String {
 
 /// The table, with a heading.
 pub(super) fn table(rows: &[Row]) -> String {
-    let heading = ["incident", "truth (UTC)", "derived (UTC)", ""].map(str::to_owned);
+    let heading = ["incident", "service", "truth (UTC)", "derived (UTC)", ""].map(str::to_owned);
     let word = |is_right| if is_right { "right" } else { "WRONG" };
-    let cells = rows.iter().map(|row| [row.name.clone(), row.truth.clone(), row.derived.clone(), word(row.is_right).to_owned()]);
-    let lines: Vec<[String; 4]> = std::iter::once(heading).chain(cells).collect();
+    let cell = |row: &Row| [row.name.clone(), row.service.clone(), row.truth.clone(), row.derived.clone(), word(row.is_right).to_owned()];
+    let cells = rows.iter().map(cell);
+    let lines: Vec<[String; 5]> = std::iter::once(heading).chain(cells).collect();
     let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for line in &lines {
-        let [name, truth, derived, verdict] = line;
-        let _ = writeln!(text, "  {name:0$}  {truth:1$}  {derived:2$}  {verdict}", width(0), width(1), width(2));
+        let [name, service, truth, derived, verdict] = line;
+        let _ = write!(text, "  {name:0$}  {service:1$}  {truth:2$}  ", width(0), width(1), width(2));
+        let _ = writeln!(text, "{derived:0$}  {verdict}", width(3));
     }
     text
 }
@@ -160,7 +173,7 @@ mod tests {
 
     fn outage() -> Incident {
         let (from, to) = (Time::from_us(FROM), Time::from_us(TO));
-        Incident { name: "outage", truth: Truth::Outage { service: "web", from, to } }
+        Incident { name: "outage", truth: Truth::Outage { service: "web", from, to, back: to } }
     }
 
     fn verdicts(windows: &[Window]) -> Vec<bool> {
@@ -169,7 +182,8 @@ mod tests {
 
     #[test]
     fn an_onset_within_a_period_and_two_timeouts_is_right_and_no_other() {
-        let (period, timeout) = (PERIOD.us(), TIMEOUT.us());
+        let Pace { period, timeout, .. } = pace_of("web");
+        let (period, timeout) = (period.us(), timeout.us());
         assert_eq!(verdicts(&[window("web", FROM - timeout, Some(TO))]), [true]);
         assert_eq!(verdicts(&[window("web", FROM + period + timeout, Some(TO + period + timeout))]), [true]);
         assert_eq!(verdicts(&[window("web", FROM - timeout - 1, Some(TO))]), [false]);
@@ -202,5 +216,17 @@ mod tests {
         assert!(judge(std::slice::from_ref(&incident), std::slice::from_ref(&derived))[0].is_right);
         derived.onset_us += 1;
         assert!(!judge(&[incident], &[derived])[0].is_right);
+    }
+
+    #[test]
+    fn what_came_back_some_time_in_a_while_may_be_seen_in_all_of_it() {
+        let (from, to, back) = (Time::from_us(FROM), Time::from_us(TO), Time::from_us(TO + 3_000_000));
+        let is_right = |end_us| {
+            let incident = Incident { name: "dark", truth: Truth::Outage { service: "web", from, to, back } };
+            judge(&[incident], &[window("web", FROM, Some(end_us))])[0].is_right
+        };
+        let latest = back + pace_of("web").period + pace_of("web").timeout;
+        assert!(is_right(TO) && is_right(latest.us()));
+        assert!(!is_right(TO - 1) && !is_right(latest.us() + 1));
     }
 }

@@ -179,6 +179,7 @@ MARGIN = [(None, DOWN), (0, WARNING), (1, UP)]
 COVERAGE = [(None, DOWN), (0.5, WARNING), (0.999, UP)]
 ADMITTED = [(None, DOWN), (0.9, WARNING), (0.999, UP)]
 SPOOL = [(None, UP), (0.5, WARNING), (0.8, DOWN)]
+ENDS = [(None, DOWN), (7 * 86_400, WARNING), (14 * 86_400, UP)]  # the tickets come a fortnight before
 SILENCE = [(None, UP), (60, WARNING), (300, DOWN)]
 SNAPSHOT = [(None, UP), (600, WARNING), (3600, DOWN)]
 SCRAPE = [(None, UP), (1, WARNING), (4, DOWN)]  # the timeout of prometheus.yml is 4 s
@@ -1263,7 +1264,7 @@ SUPERVISION = [
     lines(
         Text("Clocks of the probes", "Horloges des sondes"),
         [prom(f"max by (probe) (vigie_probe_clock_error_seconds{{{OF_PROBE}}})", "{{probe}}")],
-        (8, 7),
+        (6, 7),
         unit="s",
         limit=True,
         steps=CLOCK,
@@ -1280,15 +1281,39 @@ SUPERVISION = [
             ),
             prom(f"sum by (probe) (increase(vigie_probe_stalls_total{{{OF_PROBE}}}[1h]))", Text("{{probe}} stalls", "{{probe}} arrêts"), ref="C"),
         ],
-        (8, 7),
+        (6, 7),
         min=0,
     ),
     lines(
         Text("The probe’s own noise", "Bruit propre de la sonde"),
         [prom(f"max by (probe, share) (vigie_probe_noise_floor_seconds{{{OF_PROBE}}})", "{{probe}} {{share}}")],
-        (8, 7),
+        (6, 7),
         unit="s",
         about=Text("It is in every latency.", "Il est dans toute latence."),
+    ),
+    bars(
+        Text("What ends, and in what time", "Ce qui expire, et dans combien de temps"),
+        [
+            prom(
+                f"min by (instance) (vigie_probe_credential_expiry_timestamp_seconds{{{OF_PROBE}}}) - time()",
+                Text("credential of {{instance}}", "identifiant de {{instance}}"),
+                instant=True,
+            ),
+            prom(
+                f"min by (instance) (probe_ssl_earliest_cert_expiry{{{OF_PROBE}}}) - time()",
+                Text("certificate of {{instance}}", "certificat de {{instance}}"),
+                ref="B",
+                instant=True,
+            ),
+        ],
+        (6, 7),
+        unit="dtdurations",
+        min=0,
+        steps=ENDS,
+        about=Text(
+            "Of a credential what the catalogue says, or itself. A ticket comes a fortnight before.",
+            "Pour un identifiant : selon le catalogue, ou lui-même. Un ticket arrive quinze jours avant.",
+        ),
     ),
     row(Text("Log, engine and store", "Journal, moteur et base")),
     lines(

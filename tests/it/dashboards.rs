@@ -6,8 +6,11 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
 use vigie_aggregator::clock::wall_now;
 use vigie_contract::Span;
+use vigie_counterparts::console::Console;
+use vigie_counterparts::identity::Identity;
 use vigie_tests::browser::Browser;
 use vigie_tests::cluster::Cluster;
 use vigie_tests::grafana::{Choice, Chosen, LANGUAGES, Source, dashboards, directory};
@@ -171,11 +174,32 @@ fn now_s() -> u64 {
     u64::try_from(wall_now().us()).unwrap() / 1_000_000
 }
 
+/// Another target, whose certificate ends, and the credential that it is asked with.
+fn what_ends(cluster: &Cluster) -> (Console, Runtime) {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let identity = Identity::new().unwrap();
+    std::fs::write(cluster.dir.path().join("authority.pem"), &identity.pem).unwrap();
+    std::fs::write(cluster.dir.path().join("bearer"), "a-secret\n").unwrap();
+    let console = runtime.block_on(Console::start(([127, 0, 0, 1], 0).into(), Some(identity))).unwrap();
+    let path = cluster.dir.path().join("c.toml");
+    let catalogue = std::fs::read_to_string(&path).unwrap();
+    let target = format!(
+        "[[target]]\nid = \"console\"\nvantages = [\"v\"]\nperiod = \"2s\"\ntimeout = \"400ms\"\n\
+         check = {{ kind = \"http\", url = \"{}/login\", ca = \"authority.pem\", bearer = {{ file = \"bearer\", expires = \"2037-01-01T00:00:00Z\" }} }}\n\
+         [[service]]\nid = \"console/r1\"\nindicator = \"I\"\nneeds = \"console\"\nsince = 2026-01-01T00:00:00Z\n",
+        console.url()
+    );
+    std::fs::write(&path, catalogue + &target).unwrap();
+    cluster.vigie(&["publish", "--kafka", "kafka.toml", "--catalogue", "c.toml", "--yes"]);
+    (console, runtime)
+}
+
 /// A region that has seen what a region sees, and goes on doing so.
 struct Seen {
     cluster: Cluster,
     prometheus: Prometheus,
     began: u64,
+    _console: (Console, Runtime),
 }
 
 /// As in `deploy/production/clickhouse-users.xml`, with a password that a test may know, and the server's own profile for readers, which
@@ -195,6 +219,7 @@ impl Seen {
         let dir = tempfile::tempdir().unwrap();
         let kafka = Kafka::start(&dir.path().join("kafka"), 1);
         let mut cluster = Cluster::prepare(dir, kafka, &["main"]);
+        let console = what_ends(&cluster);
         cluster.clickhouse.kill();
         cluster.clickhouse.options.users = reader();
         cluster.clickhouse.start_again();
@@ -205,7 +230,7 @@ impl Seen {
         let jobs = [("vigie-aggregator", cluster.aggregator(0).address), ("vigie-probe", probe)];
         let prometheus = Prometheus::start(&cluster.dir.path().join("prometheus"), &jobs);
         cluster.wait_until_all("up");
-        let mut seen = Self { cluster, prometheus, began };
+        let mut seen = Self { cluster, prometheus, began, _console: console };
         seen.let_things_happen(&probe.to_string());
         seen
     }

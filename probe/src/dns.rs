@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 use crate::check::Finding;
-use crate::net::{Net, Source, fault, late_fault, own_fault};
+use crate::net::{Net, Source, late_fault, own_fault};
 use vigie_contract::Reason;
 
 /// The largest datagram that is taken; without EDNS a server sends at most 512 bytes and says that there is more.
@@ -67,7 +67,7 @@ async fn ask_by_stream(source: Source, server: SocketAddr, question: &Question, 
         stream.read_exact(&mut answer).await?;
         Ok::<_, io::Error>(answer)
     };
-    let bytes = exchange.await.map_err(|error| fault(&error))?;
+    let bytes = exchange.await.map_err(|error| late_fault(&error))?;
     let answer = Message::from_vec(&bytes).map_err(|_| Finding::Fail(Reason::Protocol))?;
     if answers(&answer, id, question) { Ok(answer) } else { Err(Finding::Fail(Reason::Protocol)) }
 }

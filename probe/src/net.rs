@@ -217,8 +217,8 @@ pub(crate) fn fault(error: &io::Error) -> Finding {
     }
 }
 
-/// As [`fault`], of a socket for datagrams that is connected: no rule of this host stood against that. So what is prohibited is what a
-/// router says over IPv6 (RFC 4443, type 1, codes 1, 5 and 6); over IPv4 its word is another.
+/// As [`fault`], once a socket for datagrams is connected to there: no rule of this host stood against that. So what is prohibited is what
+/// a router says over IPv6 (RFC 4443, type 1, codes 1, 5 and 6); over IPv4 its word is another.
 pub(crate) fn late_fault(error: &io::Error) -> Finding {
     if is_prohibited(error) { Finding::Fail(Reason::Unreachable) } else { fault(error) }
 }

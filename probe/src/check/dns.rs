@@ -11,7 +11,7 @@
 //! | any other code: SERVFAIL, NXDOMAIN, or none although NXDOMAIN is expected | fail status | request |
 //! | the expected code, but no records, or not those | fail content | request |
 //! | the question's id before what is no message; the same over TCP | fail protocol | request |
-//! | truncated, and the connection fails or ends | fail refused, reset … | request |
+//! | truncated, and the connection fails or ends | fail refused, unreachable, reset … | request |
 //! | nothing, or only what counts for nothing | fail timeout | request |
 //! | nobody listens | fail refused | request |
 //! | the server's name does not resolve | as everywhere: dns, resolver | resolve |

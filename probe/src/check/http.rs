@@ -1,4 +1,16 @@
 //! `kind = "http"`: a request on a fresh connection is answered with the expected status, headers and body.
+//!
+//! | what is seen | outcome, reason | phase |
+//! |---|---|---|
+//! | an expected status, and the headers and the text that are expected | ok | |
+//! | no address, no connection, no TLS, no answer in time | as every check: dns, refused, unreachable, tls, timeout … | resolve, connect, tls, processing, transfer |
+//! | the connection is reset or ends, before or within the answer | fail reset | tls, processing, transfer |
+//! | what is no HTTP | fail protocol | processing, transfer |
+//! | 429 | void throttled | transfer |
+//! | 401; 403 with `bearer` | void credential | transfer |
+//! | 403 without it | void address | transfer |
+//! | any other status that is not expected; redirections are not followed | fail status | transfer |
+//! | an expected status, but not the headers, or not the text within the first MiB | fail content | transfer |
 
 use std::path::PathBuf;
 

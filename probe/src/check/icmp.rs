@@ -1,4 +1,16 @@
 //! `kind = "icmp"`: an echo comes back.
+//!
+//! | what is seen | outcome, reason | phase |
+//! |---|---|---|
+//! | it is back in time, by the kernel's stamp, whole and from where it was sent to | ok | |
+//! | nothing, or only what is late, damaged or somebody else's | fail timeout | rtt |
+//! | no route, or somebody on the way says that it was not delivered: unreachable, prohibited, too many hops … | fail unreachable | rtt |
+//! | the name does not resolve | as everywhere: dns, resolver | resolve |
+//! | a rule of this host prohibits it, or the system refuses it otherwise; no socket of that IP version | void internal | rtt |
+//! | nothing, and the kernel dropped replies that the probe did not take | void starved | rtt |
+//! | it is back, but the wall clock was set meanwhile: perhaps too late | void clock | rtt |
+//! | more echoes wait than there are numbers for, or the send buffer stays full | void overload | rtt |
+//! | no right to send echoes | void internal | |
 
 use serde::Deserialize;
 use vigie_contract::Reason;

@@ -1,4 +1,17 @@
 //! `kind = "tcp"`: a connection is accepted; with `expect`, what the server says first, or answers to `send`, contains it.
+//!
+//! | what is seen | outcome, reason | phase |
+//! |---|---|---|
+//! | the connection, and what is expected, if anything is | ok | |
+//! | there is no such name, or it has no address | fail dns | resolve |
+//! | no resolver answers, and none did before | void resolver | resolve |
+//! | nobody listens | fail refused | connect |
+//! | no route, or a router says that it is unreachable or prohibited | fail unreachable | connect |
+//! | a rule of this host prohibits it, or the system refuses it otherwise | void internal | connect |
+//! | no descriptors, no ports | void descriptors | connect |
+//! | the connection is reset, or ends before a word is said | fail reset | request |
+//! | it ends after other words, or 16 KiB of them were said | fail content | request |
+//! | no answer, or no more of it, in time | fail timeout | connect, request |
 
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,4 +1,13 @@
 //! `kind = "tls"`: a full handshake whose certificates verify; tells when the first of them expires.
+//!
+//! | what is seen | outcome, reason | phase |
+//! |---|---|---|
+//! | the handshake is done | ok | |
+//! | no address, no connection | as `tcp`: dns, resolver, refused, unreachable, timeout … | resolve, connect |
+//! | a certificate that has expired, is another's, or comes from an authority that is not trusted | fail tls | tls |
+//! | what is no TLS, or a refusal in it | fail tls | tls |
+//! | the connection is reset or ends | fail reset | tls |
+//! | no answer in time | fail timeout | tls |
 
 use std::path::PathBuf;
 use std::sync::Arc;

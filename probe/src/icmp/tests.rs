@@ -301,7 +301,8 @@ struct Router {
 }
 
 impl Router {
-    fn start() -> Result<Self, String> {
+    /// What `setup` makes there lasts as long as the router.
+    fn start<T>(setup: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<Self, String> {
         let (tell, told) = mpsc::channel();
         let (linked, link) = mpsc::channel();
         let (stop, stopped) = mpsc::channel();
@@ -311,7 +312,8 @@ impl Router {
             if link.recv().is_err() {
                 return;
             }
-            tell.send(Self::configure().map(|()| nix::unistd::gettid())).unwrap();
+            let made = Self::configure().and_then(|()| setup());
+            tell.send(made.as_ref().map(|_| nix::unistd::gettid()).map_err(String::clone)).unwrap();
             let _ = stopped.recv();
         });
         let tid = told.recv().unwrap()?;
@@ -348,8 +350,17 @@ impl Router {
 
 /// As [`in_namespace`], behind a router: 10.9.0.2 and `fd09::2`.
 pub(crate) fn behind_a_router(setup: impl FnOnce() -> Result<(), String> + Send + 'static, test: impl FnOnce() + Send + 'static) {
+    behind_a_router_with(|| Ok(()), setup, test);
+}
+
+/// The same, with what `setup_of_router` makes there.
+pub(crate) fn behind_a_router_with<T>(
+    setup_of_router: impl FnOnce() -> Result<T, String> + Send + 'static,
+    setup: impl FnOnce() -> Result<(), String> + Send + 'static,
+    test: impl FnOnce() + Send + 'static,
+) {
     in_namespace(setup, || {
-        let router = match Router::start() {
+        let router = match Router::start(setup_of_router) {
             Ok(router) => router,
             Err(why) => return skipped(&why),
         };

@@ -1,5 +1,5 @@
 //! A DNS server that misbehaves as it is told (RFC 1035, octets moved by hand), over datagrams and streams at one address. It has an
-//! address for every name: let it listen on loopback only.
+//! address for every name: let it listen on loopback only, or in a network of the test's own.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -81,7 +81,15 @@ impl Dns {
     /// # Errors
     /// If it cannot listen there.
     pub fn start() -> io::Result<Self> {
-        let (streams, datagrams) = sockets()?;
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// Starts one there, at any port if it is 0.
+    ///
+    /// # Errors
+    /// If it cannot listen there.
+    pub fn start_at(address: SocketAddr) -> io::Result<Self> {
+        let (streams, datagrams) = sockets(address)?;
         let address = streams.local_addr()?;
         streams.set_nonblocking(true)?;
         datagrams.set_read_timeout(Some(PATIENCE))?;
@@ -132,10 +140,10 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 /// One port of both kinds: a port that is free for streams may be taken for datagrams.
-fn sockets() -> io::Result<(TcpListener, UdpSocket)> {
+fn sockets(at: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
     let mut tries_left = 16;
     loop {
-        let streams = TcpListener::bind("127.0.0.1:0")?;
+        let streams = TcpListener::bind(at)?;
         match UdpSocket::bind(streams.local_addr()?) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries_left > 0 => tries_left -= 1,
             datagrams => return Ok((streams, datagrams?)),

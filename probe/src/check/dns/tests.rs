@@ -8,6 +8,7 @@ use vigie_counterparts::dns::{ADDRESS, Dns as Server, Manner};
 use super::*;
 use crate::check::bench::{Bench, phases};
 use crate::check::truth::{self, Truth, fail, void};
+use crate::icmp::tests::{behind_a_router_with, configure};
 
 /// How the server answers, and how the attempt ends where the address that it has is expected, and where NXDOMAIN is. All of them end in
 /// the phase request.
@@ -74,6 +75,32 @@ async fn nobody_listens() {
     let bench = bench(&server, &json!({}));
     drop(server);
     assert_eq!(bench.first().await, fail(Reason::Refused));
+}
+
+#[test]
+fn a_router_that_prohibits_the_stream_only_is_no_rule_of_this_host() {
+    for (version, at) in [("-4", "10.9.0.2:53"), ("-6", "[fd09::2]:53")] {
+        let at_router = move || {
+            // Before it looks whether an address is its own.
+            configure(&[
+                &format!("{version} rule add pref 1 lookup local"),
+                &format!("{version} rule del pref 0 lookup local"),
+                &format!("{version} rule add pref 0 ipproto tcp dport 53 prohibit"),
+            ])?;
+            let server = Server::start_at(at.parse().unwrap()).map_err(|error| error.to_string())?;
+            server.set_manner(Manner::Truncated);
+            Ok(server)
+        };
+        behind_a_router_with(
+            at_router,
+            || Ok(()),
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let bench = Bench::new("dns", &json!({"kind": "dns", "server": at, "name": "www.vigie.test"}));
+                assert_eq!(runtime.block_on(bench.first()), fail(Reason::Unreachable), "{at}");
+            },
+        );
+    }
 }
 
 /// For `probe/README.md`.

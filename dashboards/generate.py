@@ -1309,6 +1309,7 @@ SUPERVISION = [
         (6, 7),
         unit="dtdurations",
         min=0,
+        max=90 * 86_400,
         steps=ENDS,
         about=Text(
             "Of a credential what the catalogue says, or itself. A ticket comes a fortnight before.",

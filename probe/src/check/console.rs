@@ -37,7 +37,7 @@
 //! | the connection is reset or ends, and no request of the attempt was answered: first attempt | fail reset | connect, tls, processing |
 //! | the same: second attempt; see below | void address | connect, tls, processing |
 //! | the connection ends later, or within an answer | fail reset | connect, tls, processing, transfer |
-//! | what is no HTTP; a redirection to what is no URL | fail protocol | processing, transfer |
+//! | what is no HTTP; a redirection to what is no URL, or to one with a user in it | fail protocol | processing, transfer |
 //! | 5xx, or another status that no step expects and no row names | fail status | transfer |
 //! | more than `redirects` redirections; one from TLS to plain text | fail status | transfer |
 //! | a status that is expected, but no marker, or nothing to extract | fail content | transfer |
@@ -477,9 +477,8 @@ impl Journey<'_> {
         let server = address.server_at(place, trust).map_err(|_| Finding::Fail(Reason::Protocol))?;
         let request = self.request(question, address)?;
         let net = self.attempt.net;
-        let is_unheard = trace.facts.http_status.is_none();
         let asked = async { server.open(net, trace).await?.fetch(request, trace).await }.await;
-        let was_reset = matches!(asked, Err(Finding::Fail(Reason::Reset))) && is_unheard && trace.facts.http_status.is_none();
+        let was_reset = matches!(asked, Err(Finding::Fail(Reason::Reset))) && trace.facts.http_status.is_none();
         if was_reset && self.attempt.is_retry && self.console.reset == Reset::Void {
             return Err(Finding::Void(Reason::Address));
         }

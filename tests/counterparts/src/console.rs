@@ -15,6 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -62,12 +63,16 @@ pub struct Heard {
     pub line: String,
     /// What was posted, decoded.
     pub form: Vec<(String, String)>,
-    /// The headers of these names, empty where there are none.
-    pub cookie: String,
-    /// From where a form says that it comes.
-    pub origin: String,
-    /// How the request is told from others.
-    pub request_id: String,
+    /// All of them.
+    pub headers: HeaderMap,
+}
+
+impl Heard {
+    /// The header of this name, empty where there is none.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
 }
 
 /// A console, served until it is dropped.

@@ -44,7 +44,11 @@ impl Identity {
         Self::of(certificate.to_owned(), parsed, key)
     }
 
-    fn until(year: i32) -> io::Result<Self> {
+    /// One that holds until this year.
+    ///
+    /// # Errors
+    /// If no certificate can be made.
+    pub fn until(year: i32) -> io::Result<Self> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).map_err(io::Error::other)?;
         params.not_after = date_time_ymd(year, 1, 1);

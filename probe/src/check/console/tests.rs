@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use vigie_counterparts::console::{Console, Door, FORM_MARKER, Fault, Heard, LOCKED_MARKER, MARKER, PASSWORD, Route, Scope, USER};
 use vigie_counterparts::identity::Identity;
 
@@ -19,10 +21,10 @@ const fn leads(to: &'static str, status: u16) -> Fault {
 /// A fault of a page, how the slot that meets it ends, and in which step and phase.
 type Row = (Route, Fault, Finding, &'static str, Phase);
 
-const ELSEWHERE: &str = "http://elsewhere.test/out-of-order";
+const ELSEWHERE: &str = "http://elsewhere.test/out-of-order?state=1";
 const SIGN_ON: &str = "https://id.test/auth?response_type=code&client_id=console&state=1";
 
-const PAGES_TABLE: [Row; 52] = [
+const PAGES_TABLE: [Row; 58] = [
     (Route::Form, Fault::Status(500), fail(Reason::Status), "page", Phase::Transfer),
     (Route::Form, Fault::Status(502), fail(Reason::Status), "page", Phase::Transfer),
     (Route::Form, Fault::Status(503), fail(Reason::Status), "page", Phase::Transfer),
@@ -31,6 +33,7 @@ const PAGES_TABLE: [Row; 52] = [
     (Route::Form, Fault::Status(401), void(Reason::Credential), "page", Phase::Transfer),
     (Route::Form, Fault::Status(403), void(Reason::Address), "page", Phase::Transfer),
     (Route::Form, Fault::Status(404), void(Reason::Request), "page", Phase::Transfer),
+    (Route::Form, Fault::Status(499), void(Reason::Request), "page", Phase::Transfer),
     (Route::Form, Fault::Status(429), void(Reason::Throttled), "page", Phase::Transfer),
     (Route::Form, Fault::Hang, fail(Reason::Timeout), "page", Phase::Processing),
     (Route::Form, Fault::HangWithinBody, fail(Reason::Timeout), "page", Phase::Transfer),
@@ -46,7 +49,11 @@ const PAGES_TABLE: [Row; 52] = [
     (Route::Form, leads(SIGN_ON, 302), void(Reason::Credential), "page", Phase::Transfer),
     (Route::Form, leads("https://id.test/saml?SAMLRequest=fZFN", 302), void(Reason::Credential), "page", Phase::Transfer),
     (Route::Form, leads("http://[", 302), fail(Reason::Protocol), "page", Phase::Transfer),
+    (Route::Form, leads("http://user@127.0.0.1/", 302), fail(Reason::Protocol), "page", Phase::Transfer),
     (Route::Form, leads("javascript:alert(1)", 302), fail(Reason::Status), "page", Phase::Transfer),
+    (Route::Form, leads("ftp://127.0.0.1/", 302), fail(Reason::Status), "page", Phase::Transfer),
+    (Route::Form, leads(SIGN_ON, 300), fail(Reason::Status), "page", Phase::Transfer),
+    (Route::Form, leads(SIGN_ON, 503), fail(Reason::Status), "page", Phase::Transfer),
     (Route::Login, Fault::Status(500), fail(Reason::Status), "login", Phase::Transfer),
     (Route::Login, Fault::Status(502), fail(Reason::Status), "login", Phase::Transfer),
     (Route::Login, Fault::Status(400), void(Reason::Request), "login", Phase::Transfer),
@@ -73,6 +80,7 @@ const PAGES_TABLE: [Row; 52] = [
     (Route::Profile, Fault::Status(404), void(Reason::Request), "profile", Phase::Transfer),
     (Route::Profile, Fault::Reset, fail(Reason::Reset), "profile", Phase::Processing),
     (Route::Profile, Fault::Form(200), fail(Reason::Content), "profile", Phase::Transfer),
+    (Route::Profile, Fault::Form(422), void(Reason::Request), "profile", Phase::Transfer),
     (Route::Profile, leads(ELSEWHERE, 302), void(Reason::Credential), "profile", Phase::Transfer),
     (Route::Profile, Fault::Slow(Duration::from_millis(20)), Finding::Ok, "profile", Phase::Transfer),
 ];
@@ -227,16 +235,22 @@ async fn a_journey_goes_as_a_person_would() {
         let heard = stand.console.take_heard();
         let lines: Vec<_> = heard.iter().map(|heard| heard.line.as_str()).collect();
         assert_eq!(lines, ["GET /login", "POST /login", "GET /home", "GET /account", "GET /profile?of=u%201%2F2"]);
-        let cookies: Vec<_> = heard.iter().map(|heard| heard.cookie.trim_end_matches(|c: char| c.is_ascii_digit())).collect();
+        let cookies: Vec<_> = heard.iter().map(|heard| heard.header("cookie").trim_end_matches(|c: char| c.is_ascii_digit())).collect();
         assert_eq!(
             cookies,
             ["", "visitor=visitor", "session=session", "session=session", "session=session"],
             "none is left from the attempt before"
         );
-        let [_, Heard { form, origin, .. }, ..] = &heard[..] else { panic!("{heard:?}") };
-        assert_eq!(*origin, stand.console.url());
+        let [_, login @ Heard { form, .. }, ..] = &heard[..] else { panic!("{heard:?}") };
         assert!(form.contains(&("password".to_owned(), PASSWORD.to_owned())) && form.iter().any(|(name, _)| name == "_csrf"), "{form:?}");
-        assert!(heard.iter().all(|heard| !heard.request_id.is_empty()));
+        let origin = stand.console.url();
+        let of_form = ["origin", "referer", "content-type"].map(|name| login.header(name));
+        assert_eq!(of_form, [&origin, &format!("{origin}/"), "application/x-www-form-urlencoded"]);
+        for heard in &heard {
+            assert_eq!((heard.header("host"), heard.header("connection")), (origin.trim_start_matches("http://"), "close"));
+            assert!(heard.header("user-agent").starts_with("vigie/") && heard.header("accept").starts_with("text/html"), "{heard:?}");
+            assert!(!heard.header("x-request-id").is_empty());
+        }
     }
 }
 
@@ -271,7 +285,7 @@ async fn a_host_that_is_named_may_be_led_to_and_gets_no_others_cookies() {
     let bench = stand.bench(&json!({"hosts": ["127.0.0.2"], "steps": last}));
     assert_eq!(bench.slot().await.0, Finding::Ok);
     assert_eq!(
-        other.console.take_heard().into_iter().map(|heard| (heard.line, heard.cookie)).collect::<Vec<_>>(),
+        other.console.take_heard().into_iter().map(|heard| (heard.line.clone(), heard.header("cookie").to_owned())).collect::<Vec<_>>(),
         [("GET /login".to_owned(), String::new())]
     );
 }
@@ -286,6 +300,133 @@ async fn a_form_may_say_where_it_goes() {
     assert!(stand.lines().contains(&"POST /login".to_owned()));
     block["steps"][0]["extract"]["action"] = json!({"after": "<!doctype ", "before": ">"});
     assert_eq!(Bench::new("console", &block).slot().await.0, void(Reason::Request), "404 at /html");
+    let other = Stand::at("127.0.0.2:0", None).await;
+    let form = json!({"name": "form", "get": "/login", "marker": "here", "extract": {"action": {"after": "here ", "before": "!"}}});
+    let post = json!({"name": "post", "post": "{action}", "marker": "here"});
+    let bench = stand.bench(&json!({"steps": [form, post]}));
+    for (action, found) in
+        [("http://[".to_owned(), fail(Reason::Content)), (format!("{}/login", other.console.url()), fail(Reason::Status))]
+    {
+        stand.console.switch_on(Scope::Only(Route::Form), Fault::Says(format!("here {action}!")));
+        assert_eq!(bench.slot().await.0, found, "{action}");
+    }
+    assert!(other.lines().is_empty(), "a host that is not named");
+}
+
+#[tokio::test]
+async fn a_form_on_another_host_is_that_hosts() {
+    let (stand, other) = (Stand::start().await, Stand::at("127.0.0.2:0", None).await);
+    stand.console.switch_on(Scope::Only(Route::Form), Fault::Leads { to: format!("{}/login", other.console.url()).into(), status: 302 });
+    let mut block = stand.block(&json!({"hosts": ["127.0.0.2"]}));
+    block["steps"][0]["extract"]["action"] = json!({"after": "action=\"", "before": "\""});
+    block["steps"][1]["post"] = "{action}".into();
+    block["steps"].as_array_mut().unwrap().truncate(2);
+    assert_eq!(Bench::new("console", &block).slot().await.0, Finding::Ok);
+    let heard = other.console.take_heard();
+    assert_eq!(heard.iter().map(|heard| &heard.line).collect::<Vec<_>>(), ["GET /login", "POST /login", "GET /home", "GET /account"]);
+    assert_eq!(heard[1].header("origin"), other.console.url());
+}
+
+#[tokio::test]
+async fn a_page_may_post_to_another_host_whose_redirections_are_its_own() {
+    let (stand, other) = (Stand::start().await, Stand::at("127.0.0.2:0", None).await);
+    other.console.switch_on(Scope::Only(Route::Login), leads("/account", 303));
+    let to = format!("{}/login", other.console.url());
+    let page = |name| json!({"name": name, "get": "/login", "marker": FORM_MARKER});
+    let steps = json!([page("page"), {"name": "post", "post": to, "form": {"a": "b"}}, page("again")]);
+    assert_eq!(stand.bench(&json!({"hosts": ["127.0.0.2"], "steps": steps})).slot().await.0, Finding::Ok);
+    let heard = other.console.take_heard();
+    assert_eq!(heard.iter().map(|heard| &heard.line).collect::<Vec<_>>(), ["POST /login", "GET /account", "GET /login"]);
+    assert_eq!(heard[0].header("origin"), stand.console.url(), "where the form was");
+    assert_eq!(stand.lines(), ["GET /login", "GET /login"]);
+}
+
+#[tokio::test]
+async fn only_307_and_308_send_a_form_again() {
+    let stand = Stand::start().await;
+    for (status, line) in [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")] {
+        stand.console.switch_on(Scope::Only(Route::Login), leads("/profile", status));
+        stand.bench(&json!({})).first().await;
+        let heard = stand.console.take_heard();
+        assert_eq!((&*heard[2].line, heard[2].form.is_empty()), (&*format!("{line} /profile"), line == "GET"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_leads_from_tls_to_plain_text() {
+    let (plain, secure) = (Stand::start().await, Stand::at("127.0.0.1:0", Some(Identity::new().unwrap())).await);
+    let page = json!([{"name": "page", "get": "/login", "marker": FORM_MARKER}]);
+    let ca = secure.files.path().join("ca.pem");
+    let benches = [&secure, &plain].map(|stand| stand.bench(&json!({"steps": page, "ca": ca})));
+    plain.console.switch_on(Scope::Only(Route::Form), Fault::Leads { to: format!("{}/login", secure.console.url()).into(), status: 302 });
+    assert_eq!(benches[1].slot().await.0, Finding::Ok, "the other way is fine");
+    secure.console.switch_on(Scope::Only(Route::Form), Fault::Leads { to: format!("{}/home", plain.console.url()).into(), status: 302 });
+    for bench in benches {
+        assert_eq!(bench.slot().await.0, fail(Reason::Status));
+    }
+    assert!(!plain.lines().contains(&"GET /home".to_owned()));
+}
+
+#[tokio::test]
+async fn what_connect_names_stands_for_the_endpoint_only() {
+    let (stand, other) = (Stand::start().await, Stand::at("127.0.0.2:0", None).await);
+    stand.console.switch_on(Scope::Only(Route::Form), Fault::Leads { to: format!("{}/login", other.console.url()).into(), status: 302 });
+    let bench = stand.bench(&json!({
+        "endpoint": "http://127.0.0.3",
+        "connect": stand.console.url().trim_start_matches("http://"),
+        "hosts": ["127.0.0.2"],
+        "steps": [{"name": "page", "get": "/login", "marker": FORM_MARKER}],
+    }));
+    assert_eq!(bench.slot().await.0, Finding::Ok);
+    assert_eq!((stand.lines(), other.lines()), (vec!["GET /login".to_owned()], vec!["GET /login".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_text_that_refuses_a_login_counts_whatever_else_is_there() {
+    let stand = Stand::start().await;
+    let mut block = stand.block(&json!({}));
+    for (fault, refused) in [(Fault::OtherPage, "nginx"), (Fault::Status(400), "<hr>400"), (Fault::Slow(Duration::ZERO), MARKER)] {
+        block["steps"][1]["refused"] = json!([refused]);
+        stand.console.switch_on(Scope::Only(Route::Login), fault.clone());
+        assert_eq!(Bench::new("console", &block).slot().await.0, void(Reason::Credential), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_once_sent_counts_for_the_rest_of_the_journey() {
+    let (stand, other) = (Stand::start().await, Stand::at("127.0.0.2:0", None).await);
+    other.console.switch_on(Scope::Everything, Fault::Status(403));
+    let mut steps = stand.block(&json!({}))["steps"].clone();
+    steps[2] = json!({"name": "post", "post": format!("{}/login", other.console.url()), "marker": MARKER});
+    for (steps, found) in [(steps.clone(), void(Reason::Credential)), (json!([steps[2]]), void(Reason::Address))] {
+        assert_eq!(stand.bench(&json!({"hosts": ["127.0.0.2"], "steps": steps})).slot().await.0, found, "{steps}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_has_an_end() {
+    let stand = Stand::start().await;
+    let extract = json!({"value": {"after": "<b>", "before": "</b>"}});
+    let bench = stand.bench(&json!({"steps": [{"name": "page", "get": "/login", "marker": "<b>", "extract": extract}]}));
+    for (length, found) in [(MOST_VALUE_BYTES, Finding::Ok), (MOST_VALUE_BYTES + 1, fail(Reason::Content))] {
+        stand.console.switch_on(Scope::Only(Route::Form), Fault::Says(format!("<b>{}</b>", "x".repeat(length))));
+        assert_eq!(bench.slot().await.0, found, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_within_the_first_answer_is_no_strangers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let steps = json!([{"name": "page", "get": "/", "marker": "m"}]);
+    let bench = Bench::new("console", &json!({"kind": "console", "endpoint": endpoint, "steps": steps}));
+    let half = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4_096]).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await.unwrap();
+    };
+    let ((found, trace), ()) = tokio::join!(bench.attempt(true), half);
+    assert_eq!((found, trace.last), (fail(Reason::Reset), Some(Phase::Transfer)));
 }
 
 #[tokio::test]
@@ -301,6 +442,16 @@ async fn redirections_are_bounded_and_may_be_expected() {
     let expected = json!([{"name": "home", "get": "/home", "status": [302], "marker": "Elsewhere"}]);
     assert_eq!(stand.bench(&json!({"steps": expected})).slot().await.0, Finding::Ok);
     assert_eq!(stand.lines(), ["GET /home"]);
+}
+
+#[tokio::test]
+async fn any_success_will_do_unless_a_status_is_named() {
+    let stand = Stand::start().await;
+    for (status, expected, found) in [(201, json!([]), Finding::Ok), (200, json!([201, 302]), fail(Reason::Status))] {
+        stand.console.switch_on(Scope::Only(Route::Form), Fault::Form(status));
+        let steps = json!([{"name": "page", "get": "/login", "status": expected, "marker": FORM_MARKER}]);
+        assert_eq!(stand.bench(&json!({"steps": steps})).slot().await.0, found, "{status}");
+    }
 }
 
 #[test]
@@ -324,7 +475,7 @@ fn a_block_that_cannot_be_used_says_everything_that_is_wrong() {
     let secret = json!({"p": {"env": "NO_SUCH_VARIABLE"}});
     for sound in [
         json!({}),
-        json!({"get": "https://b.test/x"}),
+        json!({"get": "https://b.test/x", "status": [100, 599]}),
         json!({"get": null, "post": "/", "form": {"a": "{ not a name }"}, "secrets": secret, "refused": ["no"]}),
     ] {
         assert_eq!(step(sound.clone()), "", "{sound}");
@@ -334,6 +485,8 @@ fn a_block_that_cannot_be_used_says_everything_that_is_wrong() {
         (json!({"post": "/"}), "`get` or `post`"),
         (json!({"get": null}), "`get` or `post`"),
         (json!({"form": {"a": "b"}}), "for `post`"),
+        (json!({"secrets": secret}), "for `post`"),
+        (json!({"get": ""}), "is no path"),
         (json!({"get": "login"}), "`login` is no path"),
         (json!({"get": "//b.test/x"}), "is no path"),
         (json!({"get": "http://a.test/x"}), "no https:// URL"),
@@ -341,9 +494,13 @@ fn a_block_that_cannot_be_used_says_everything_that_is_wrong() {
         (json!({"get": "https://{x}/"}), "is no path"),
         (json!({"get": "/{x}"}), "no earlier step extracts `x`"),
         (json!({"get": "{x}", "extract": {"x": {"meta": "x"}}}), "no earlier step extracts `x`"),
+        (json!({"get": null, "post": "/", "form": {"a": "{x}"}}), "no earlier step extracts `x`"),
         (json!({"status": [99]}), "99"),
+        (json!({"status": [600]}), "600"),
         (json!({"marker": ""}), "empty text"),
+        (json!({"get": null, "post": "/", "secrets": secret, "refused": [""]}), "empty text"),
         (json!({"marker": null}), "last step needs a `marker`"),
+        (json!({"get": null, "post": "/", "secrets": secret, "marker": null}), "a login needs a `marker`"),
         (json!({"refused": ["no"]}), "`refused` is for a login"),
         (json!({"extract": {"x": {"meta": "x", "input": "x"}}}), "one place"),
         (json!({"extract": {"x": {"after": "x"}}}), "one place"),
@@ -369,9 +526,20 @@ fn a_block_that_cannot_be_used_says_everything_that_is_wrong() {
         let said = with(wrong.clone());
         assert!(said.contains(expected), "{wrong}: {said}");
     }
+    let most: Vec<_> = (0..MOST_STEPS).map(|n| json!({"name": n.to_string(), "get": "/", "marker": "m"})).collect();
+    assert_eq!(with(json!({"steps": most})), "");
+    for place in ["https://a.test/{x}", "https://a.test?{x}", "https://a.test#{x}"] {
+        let first = json!({"name": "a", "get": "/", "extract": {"x": {"meta": "x"}}});
+        assert_eq!(with(json!({"steps": [first, {"name": "b", "get": place, "marker": "m"}]})), "", "{place}");
+    }
     let login = json!([{"name": "a", "post": "/", "secrets": secret, "marker": "m"}]);
-    assert!(with(json!({"endpoint": "http://a.test", "steps": login})).contains("plain text"));
-    assert_eq!(with(json!({"endpoint": "http://[::1]:8080", "steps": login})), "");
+    for host in ["a.test", "localhost.test", "192.0.2.1", "[2001:db8::1]"] {
+        assert!(with(json!({"endpoint": format!("http://{host}"), "steps": login})).contains("plain text"), "{host}");
+        assert_eq!(with(json!({"endpoint": format!("http://{host}")})), "", "{host}: nothing secret is sent");
+    }
+    for host in ["[::1]", "127.0.0.1", "localhost"] {
+        assert_eq!(with(json!({"endpoint": format!("http://{host}:8080"), "steps": login})), "", "{host}");
+    }
     let all = with(
         json!({"redirects": 99, "connect": "x", "steps": [{"name": "a", "get": "/{x}"}, {"name": "a", "get": "/{y}", "status": [1]}]}),
     );

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
+use tokio::net::TcpListener;
 use vigie_counterparts::console::{Console, Door, Fault, Scope};
 use vigie_counterparts::identity::Identity;
 
@@ -24,7 +25,7 @@ enum Manner {
     Babbles,
     /// Its certificate is another's.
     Stranger,
-    /// It never answers.
+    /// It never answers, and its certificate is the first to expire.
     Hangs,
 }
 
@@ -59,11 +60,15 @@ struct Stand {
 
 impl Stand {
     async fn start(manners: [Manner; 3]) -> Self {
-        let (own, others) = (Identity::new().unwrap(), Identity::new().unwrap());
+        let [own, others, brief] = [Identity::new(), Identity::new(), Identity::until(2100)].map(Result::unwrap);
         let (mut anchors, mut blocks) = (Vec::new(), Vec::new());
         for (at, manner) in (1..).zip(manners) {
-            let identity = if manner == Stranger { others.clone() } else { own.clone() };
-            let mut anchor = Console::start(format!("127.0.0.{at}:0").parse().unwrap(), Some(identity)).await.unwrap();
+            let identity = match manner {
+                Stranger => &others,
+                Hangs => &brief,
+                _ => &own,
+            };
+            let mut anchor = Console::start(format!("127.0.0.{at}:0").parse().unwrap(), Some(identity.clone())).await.unwrap();
             let address = anchor.url().strip_prefix("https://").unwrap().to_owned();
             blocks.push(json!({"address": address, "https": "127.0.0.1"}));
             match manner {
@@ -77,7 +82,7 @@ impl Stand {
             anchors.push(anchor);
         }
         let ca = NamedTempFile::new().unwrap();
-        std::fs::write(ca.path(), &own.pem).unwrap();
+        std::fs::write(ca.path(), [own.pem, brief.pem].concat()).unwrap();
         let block = json!({"kind": "internet", "anchors": blocks, "ca": ca.path()});
         Self { anchors, _ca: ca, block }
     }
@@ -102,6 +107,7 @@ async fn anchors_end_where_the_table_says() {
         assert_eq!((met, trace.last), (found, Some(phase)), "{manners:?}");
         assert_eq!(reached(&trace), manners.map(|manner| matches!(manner, Well | Status(_))), "{manners:?}");
         assert_eq!(trace.latency.is_some(), found == Finding::Ok, "{manners:?}");
+        assert_eq!(trace.phases().last().map(|(phase, _)| phase), Some(phase), "{manners:?}: it has a length, too");
         if found == fail(Reason::Timeout) {
             assert!(stand.anchors.iter().any(Console::is_hanging), "{manners:?}: they were asked");
         }
@@ -117,6 +123,44 @@ async fn the_latency_is_that_of_the_quorum() {
     assert!(trace.latency.unwrap() + span(GRACE) <= waited, "{:?} and the grace are within {waited}", trace.latency);
     let phases: i64 = trace.phases().map(|(_, length)| length.us()).sum();
     assert!(phases <= trace.latency.unwrap().us() + 5, "those of the anchor that decided");
+    assert_eq!(trace.facts.certificate_expiry_s, Some(4_102_444_800), "that of the one that hangs");
+}
+
+#[tokio::test]
+async fn who_fails_after_the_quorum_decides_nothing() {
+    let mut stand = Stand::start([Well, Well, Gone]).await;
+    let late = TcpListener::bind("127.0.0.3:0").await.unwrap();
+    stand.block["anchors"][2]["address"] = json!(late.local_addr().unwrap().to_string());
+    let hangs_up = async {
+        let (stream, _) = late.accept().await.unwrap();
+        tokio::time::sleep(GRACE / 2).await;
+        drop(stream);
+    };
+    let bench = stand.bench();
+    let ((found, trace), ()) = tokio::join!(bench.attempt(false), hangs_up);
+    assert_eq!((found, trace.last, reached(&trace)), (Finding::Ok, Some(Phase::Transfer), vec![true, true, false]));
+}
+
+#[tokio::test]
+async fn an_anchor_is_asked_for_no_more_than_a_head() {
+    let stand = Stand::start([Well; 3]).await;
+    assert_eq!(stand.bench().first().await, Finding::Ok);
+    for anchor in &stand.anchors {
+        for heard in anchor.take_heard() {
+            assert_eq!((&*heard.line, heard.header("host"), heard.header("connection")), ("HEAD /", "127.0.0.1", "close"));
+            assert!(heard.header("user-agent").starts_with("vigie/") && !heard.header("x-request-id").is_empty(), "{heard:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_block_may_have_a_quorum_of_its_own() {
+    let mut stand = Stand::start([Gone, Well, Gone]).await;
+    stand.block["quorum"] = json!(1);
+    let (found, trace) = stand.bench().attempt(false).await;
+    assert_eq!(found, Finding::Ok);
+    let names: Vec<_> = trace.facts.anchors.iter().map(|(name, _)| json!({"address": **name, "https": "127.0.0.1"})).collect();
+    assert_eq!(stand.block["anchors"], json!(names));
 }
 
 #[tokio::test]
@@ -144,6 +188,7 @@ fn what_is_our_own_fault_excuses_what_it_could_have_changed_and_no_more() {
         (&[SILENT, SILENT, NO_WAY], 2, fail(Reason::Timeout)),
         (&[NO_SOCKET, SILENT, REFUSED, REFUSED], 2, fail(Reason::Refused)),
         (&[SILENT, REFUSED, REFUSED, SILENT], 1, fail(Reason::Timeout)),
+        (&[NO_WAY, NO_WAY, SILENT, REFUSED, NO_SOCKET, REACHED], 5, fail(Reason::Timeout)),
     ] {
         assert_eq!(judge(found, quorum), expected, "{found:?}");
     }
@@ -187,12 +232,15 @@ fn a_block_that_cannot_be_used_says_everything_that_is_wrong() {
     let three = ["192.0.2.1:443", "198.51.100.1:443", "[2001:db8::1]:443"];
     assert_eq!(error(&three, json!({})), "");
     assert_eq!(error(&three, json!({"quorum": 1})), "");
+    assert_eq!(error(&three[..2], json!({})), "there are from 3 to 16 `anchors`, not 2", "and nothing of a quorum that two have not");
     for quorum in [0, 3, 17] {
         assert!(error(&three, json!({"quorum": quorum})).contains("`quorum`"), "{quorum}");
     }
-    assert!(error(&three[..2], json!({})).contains("from 3 to 16"));
     let many: Vec<_> = (1..=17).map(|at| format!("192.0.2.{at}:443")).collect();
-    assert!(error(&many.iter().map(String::as_str).collect::<Vec<_>>(), json!({})).contains("not 17"));
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    assert_eq!(error(&many[..16], json!({})), "");
+    assert!(error(&many, json!({})).contains("not 17"));
+    assert!(error(&three, json!({"anchors": vec![json!({"address": "192.0.2.1:443", "https": "a b"}); 3]})).contains("`a b`"));
     assert!(error(&three, json!({"colour": 1})).contains("colour"));
     let all = error(&["www.example:443", "192.0.2.1:443", "[::ffff:192.0.2.1]:80", "192.0.2.2"], json!({"quorum": 9}));
     for expected in ["`www.example:443` is a name", "are one host", "has no port", "not 9"] {

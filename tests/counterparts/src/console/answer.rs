@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, LOCATION, ORIGIN, SET_COOKIE};
+use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE};
 use hyper::{Request, Response, StatusCode};
 use url::form_urlencoded;
 
@@ -17,14 +17,11 @@ const MOST_BODY_BYTES: usize = 65_536;
 
 pub(super) async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Words>, Cut> {
     let (head, body) = request.into_parts();
-    let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let body = Limited::new(body, MOST_BODY_BYTES).collect().await.map_err(|_| Cut)?.to_bytes();
     let heard = Heard {
         line: format!("{} {}", head.method, head.uri),
         form: form_urlencoded::parse(&body).into_owned().collect(),
-        cookie: text(COOKIE),
-        origin: text(ORIGIN),
-        request_id: text(HeaderName::from_static("x-request-id")),
+        headers: head.headers,
     };
     let route = Route::of(head.method.as_str(), head.uri.path());
     let (fault, said) = {
@@ -68,6 +65,7 @@ impl State {
         match fault {
             Fault::Status(status) => page(*status, &format!("<hr>{status}")),
             Fault::OtherPage => page(200, "<h1>Welcome to nginx!</h1>"),
+            Fault::Says(words) => page(200, words),
             Fault::NoToken => form(200, "", ""),
             Fault::Form(status) => form(*status, "t", "Try again."),
             Fault::Locked => form(200, "t", LOCKED_MARKER),
@@ -81,7 +79,7 @@ impl State {
     /// The answer of a console that is well.
     fn serve(&mut self, route: Option<Route>, heard: &Heard) -> Response<Words> {
         let cookie = |name: &str| {
-            let mut pairs = heard.cookie.split("; ").filter_map(|pair| pair.split_once('='));
+            let mut pairs = heard.header("cookie").split("; ").filter_map(|pair| pair.split_once('='));
             pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default()
         };
         match route {

@@ -20,6 +20,8 @@ pub enum Fault {
     Slow(Duration),
     /// 200 and a page that is another.
     OtherPage,
+    /// 200 and a page with these words.
+    Says(String),
     /// The form without its token.
     NoToken,
     /// The form, with this status: a password that is wrong, a session that is lost.

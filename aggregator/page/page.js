@@ -529,8 +529,8 @@ function makeService(service) {
 function showService(row, service, status, targets) {
   const w = words();
   const reached = service.targets.map((id) => targets.get(id)).filter(Boolean);
-  const seen = status.vantages.map((zone) => seenFrom(zone, reached)).filter((zone) => zone.state);
-  const failing = seen.filter((zone) => zone.state === 'down').map((zone) => zone.id);
+  const seen = status.vantages.map((vantage) => seenFrom(vantage, reached)).filter((vantage) => vantage.state);
+  const failing = seen.filter((vantage) => vantage.state === 'down').map((vantage) => vantage.id);
   attr(row.node, 'data-state', service.state);
   setGlyph(row.glyph, service.state);
   put(row.name, service.id);
@@ -555,13 +555,13 @@ function makeSeen() {
   return cell;
 }
 
-/** The worst that a zone sees of some targets, and of which; no state if it measures none of them. */
-function seenFrom(zone, targets) {
+/** The worst that a vantage sees of some targets, and of which; no state if it measures none of them. */
+function seenFrom(vantage, targets) {
   const w = words();
-  const of = (target) => target.vantages.filter((vantage) => vantage.id === zone.id).map((vantage) => ({ id: target.id, state: vantage.state }));
+  const of = (target) => target.vantages.filter((one) => one.id === vantage.id).map((one) => ({ id: target.id, state: one.state }));
   const seen = targets.flatMap(of);
   const state = ['down', 'unknown', 'up'].find((level) => seen.some((one) => one.state === level));
-  return { id: zone.id, state, detail: `${zone.id} — ${seen.map((one) => `${one.id}: ${w[one.state]}`).join(', ')}` };
+  return { id: vantage.id, state, detail: `${vantage.id} — ${seen.map((one) => `${one.id}: ${w[one.state]}`).join(', ')}` };
 }
 
 // ---------------------------------------------------------------- the month

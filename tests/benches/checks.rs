@@ -105,6 +105,9 @@ impl Counterparts {
         let tcp = TcpListener::bind("0.0.0.0:0").unwrap();
         let accepting = tcp.try_clone().unwrap();
         std::thread::spawn(move || while accepting.accept().is_ok() {});
+        // At every address of this machine, each an API of its own to the probe, and to its ceilings; one to itself, and to its limits.
+        let openiaas = OpenIaas::start("0.0.0.0:0".parse().unwrap(), Arc::new(|| wall_now().us())).await.unwrap();
+        openiaas.set_limit_second_us(0);
         Self {
             files: dir.display().to_string(),
             web: Web::start(),
@@ -113,8 +116,7 @@ impl Counterparts {
             dns: Dns::start().unwrap(),
             agent: Agent::start(Guest::default()).unwrap(),
             console: Console::start("127.0.0.1:0".parse().unwrap(), None).await.unwrap(),
-            // At every address of this machine, each an API of its own to the probe, and to its ceilings.
-            openiaas: OpenIaas::start("0.0.0.0:0".parse().unwrap(), Arc::new(|| wall_now().us())).await.unwrap(),
+            openiaas,
             store: ObjectStore::start(&dir.join("buckets"), 0, None).unwrap(),
             disk: Disk::mount(&dir.join("disk")),
         }

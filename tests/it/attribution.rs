@@ -386,7 +386,7 @@ const ALL_UNKNOWN: &str = "compute/zones compute/fr1 beats/zones storage/zones s
                            dns/fr1 latency/fr1";
 
 /// What is shown otherwise for those who use two zones, az05 and az06. Nobody but the agent of az05 hears az06 over the VLAN then, so that
-/// while it does not listen nobody knows of az06's network; all else is as with three, and nothing is blamed more.
+/// while it does not listen nobody knows of az06's network; and what happens to both has happened to the region.
 const OF_TWO_ZONES: &[(&str, Shown, Shown)] = &[
     // Of two zones' network there is nothing to know while one is dark.
     (
@@ -439,14 +439,14 @@ fn shipped_text() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The services of a catalogue that a list of the table names.
+/// The services that a list of the table names; without those of az07 where a catalogue has none of it.
 fn named(list: &str, catalogue: &Catalogue) -> BTreeSet<String> {
     let each = |name: &str| match name.strip_suffix("/zones") {
         Some(line) => ["az05", "az06", "az07"].map(|zone| format!("{line}/{zone}")).to_vec(),
         None => vec![name.to_owned()],
     };
-    let known: BTreeSet<String> = catalogue.services.iter().map(|service| service.id.to_string()).collect();
-    list.split_whitespace().flat_map(each).filter(|name| known.contains(name)).collect()
+    let has_az07 = catalogue.vantages.iter().any(|vantage| vantage.id.as_str() == "az07");
+    list.split_whitespace().flat_map(each).filter(|name| has_az07 || !name.ends_with("/az07")).collect()
 }
 
 /// What README.md beside the catalogue says of a zone that is not used, done to az07.

@@ -16,7 +16,7 @@ mod wire;
 use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -93,8 +93,8 @@ async fn demo(args: &Args, stop: watch::Receiver<bool>) -> Result<bool, Failure>
         region = Region::start(&dir.0, listen, &notice) => region?,
         () = shell::stopped(stop.clone()) => return Ok(true),
     };
-    if !region.has_disks() {
-        screen.say("this user may not mount a disk here, so that nothing is measured of storage (line 02)");
+    if let Some(error) = &region.no_disks {
+        screen.say(&format!("no disk can be mounted here ({error}): nothing is measured of storage, line 02"));
     }
     for service in &region.machine.services {
         screen.say(&format!("this machine's own {} is supervised, too", service.name));
@@ -106,16 +106,15 @@ async fn demo(args: &Args, stop: watch::Receiver<bool>) -> Result<bool, Failure>
         () = shell::stopped(stop) => Ok(()),
     };
     let windows = windows(listen).await;
-    if let Some(casualty) = region.casualty() {
-        screen.say(&casualty);
-    }
+    let casualties = region.casualties();
+    casualties.iter().for_each(|casualty| screen.say(casualty));
     region.stop().await;
     ended?;
     let rows = verdict::judge(&incidents, &settled(windows?, &incidents, args.length.is_some()));
     if !rows.is_empty() {
         write!(io::stdout().lock(), "\n{}", verdict::table(&rows))?;
     }
-    Ok(rows.iter().all(|row| row.is_right))
+    Ok(casualties.is_empty() && rows.iter().all(|row| row.is_right))
 }
 
 fn notice() -> String {
@@ -128,7 +127,8 @@ async fn rounds(region: &Region, screen: &Screen, length: Option<Duration>, inci
     let end = length.map(|length| Instant::now() + length);
     wait_until_all_is_seen(region, screen).await?;
     for round in 1.. {
-        if end.is_some_and(|end| Instant::now() + round_length() > end) {
+        // The first is played however long everything took to start: without one there is nothing to judge.
+        if round > 1 && end.is_some_and(|end| Instant::now() + round_length() > end) {
             break;
         }
         tokio::select! {
@@ -241,12 +241,13 @@ impl Drop for Workplace {
     }
 }
 
-/// Removes what demos left behind that were killed.
+/// Removes what demos of this user left behind that were killed; what somebody else calls so is none of our business.
 fn tidy(temporary: &Path) {
+    let is_ours = |path: &Path| path.symlink_metadata().is_ok_and(|what| what.is_dir() && what.uid() == nix::unistd::geteuid().as_raw());
     for entry in fs::read_dir(temporary).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|pid| pid.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) && is_ours(&entry.path()) {
             ZONES.iter().for_each(|zone| unmount(&entry.path().join(format!("{DISK}{zone}"))));
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -157,7 +157,7 @@ impl Drop for Disk {
     }
 }
 
-/// Takes away what is mounted at `path`, the disk of a process that was killed too; nothing is mounted there then.
+/// Takes away what is mounted at `path`, the disk of a process that was killed too, if anything is.
 pub fn unmount(path: &Path) {
     let _ = Command::new("umount").arg("--lazy").arg(path).stderr(Stdio::null()).status();
 }

@@ -123,7 +123,7 @@ impl OpenIaas {
         lock(&self.state).tokens.life_s = seconds;
     }
 
-    /// So long is the second in which requests are counted for the limits: for a region in which all is quicker than in life.
+    /// So long is the second in which requests are counted for the limits: for a region in which all is quicker than in life; 0 for none.
     pub fn set_limit_second_us(&self, second_us: i64) {
         lock(&self.state).limits.second_us = second_us;
     }

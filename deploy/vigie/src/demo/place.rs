@@ -65,7 +65,7 @@ impl Place {
             Self::Console => Ipv4Addr::new(127, 0, 1, 1),
             Self::Api => Ipv4Addr::new(127, 0, 1, 2),
             Self::S3 => Ipv4Addr::new(127, 0, 1, 3),
-            Self::Dns => Ipv4Addr::LOCALHOST,
+            Self::Dns => Ipv4Addr::new(127, 0, 1, 4),
         }
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Region {
     servers: BTreeMap<Place, Mutex<Server>>,
     /// The disks of the zones' agents; none where none can be mounted.
     disks: BTreeMap<&'static str, Disk>,
+    /// Why there are none.
+    pub(super) no_disks: Option<io::Error>,
     /// The ways to the agents and to their neighbours.
     wires: Vec<Wire>,
     /// Addresses whose packets reach no server.
@@ -73,6 +75,27 @@ struct Probe {
     uplink: Uplink,
 }
 
+/// Where a probe answers: at its own address, so that nobody else takes the ports before it does.
+#[derive(Clone, Copy)]
+struct Doors {
+    reflector: SocketAddr,
+    /// Its own metrics.
+    listen: SocketAddr,
+}
+
+impl Doors {
+    /// Ports that nobody listens on now; the reflector's neither for streams nor for datagrams.
+    fn free(ip: Ipv4Addr) -> io::Result<Self> {
+        loop {
+            let (one, other) = (TcpListener::bind((ip, 0))?, TcpListener::bind((ip, 0))?);
+            let doors = Self { reflector: one.local_addr()?, listen: other.local_addr()? };
+            if UdpSocket::bind(doors.reflector).is_ok() {
+                return Ok(doors);
+            }
+        }
+    }
+}
+
 impl Region {
     /// Starts everything in `dir`; the page listens on `listen`.
     pub(super) async fn start(dir: &Path, listen: SocketAddr, notice: &str) -> Result<Self, Failure> {
@@ -83,18 +106,22 @@ impl Region {
             spots.insert(Spot::Server(place), server.address);
             servers.insert(place, Mutex::new(server));
         }
-        let (mut reflectors, mut wires) = (BTreeMap::new(), Vec::new());
+        let mut doors = BTreeMap::new();
         for (vantage, ip) in VANTAGES {
-            reflectors.insert(vantage, free_address(ip)?);
+            doors.insert(vantage, Doors::free(ip)?);
         }
+        let mut wires = Vec::new();
         for zone in ZONES {
-            for (spot, reflector) in [(Spot::Agent(zone), reflectors[zone]), (Spot::Neighbour(zone), reflectors[&*neighbour(zone)])] {
-                let wire = Wire::to(reflector).await?;
+            for (spot, vantage) in [(Spot::Agent(zone), zone), (Spot::Neighbour(zone), &neighbour(zone))] {
+                let wire = Wire::to(doors[vantage].reflector).await?;
                 spots.insert(spot, wire.address());
                 wires.push(wire);
             }
         }
-        let disks = mount_disks(dir);
+        let (disks, no_disks) = match mount_disks(dir) {
+            Ok(disks) => (disks, None),
+            Err(error) => (BTreeMap::new(), Some(error)),
+        };
         let filling = Filling {
             places: catalogue::places(|spot| spots[&spot], dir),
             console: spots[&Spot::Server(Place::Console)],
@@ -114,6 +141,7 @@ impl Region {
             dir: dir.to_owned(),
             servers,
             disks,
+            no_disks,
             wires,
             cut: Mutex::default(),
             probes: BTreeMap::new(),
@@ -123,7 +151,7 @@ impl Region {
         };
         region.wait_for_the_api().await?;
         for ((vantage, ip), (_, token)) in VANTAGES.into_iter().zip(&tokens) {
-            let probe = region.start_probe(vantage, ip, reflectors[vantage], token).await?;
+            let probe = region.start_probe(vantage, ip, doors[vantage], token).await?;
             region.probes.insert(vantage, Mutex::new(probe));
         }
         Ok(region)
@@ -134,9 +162,9 @@ impl Region {
         !self.disks.is_empty()
     }
 
-    async fn start_probe(&self, vantage: &str, ip: Ipv4Addr, reflector: SocketAddr, token: &str) -> Result<Probe, Failure> {
+    async fn start_probe(&self, vantage: &str, ip: Ipv4Addr, doors: Doors, token: &str) -> Result<Probe, Failure> {
         let uplink = Uplink::to(self.listen).await?;
-        let listen = free_address(Ipv4Addr::LOCALHOST)?;
+        let Doors { reflector, listen } = doors;
         let token_file = format!("{vantage}.token");
         write_secret(&self.dir.join(&token_file), token)?;
         let (source, aggregator, spool) = (ip.to_string(), format!("http://{}", uplink.address()), format!("{vantage}.spool"));
@@ -225,13 +253,18 @@ impl Region {
     /// A zone's machines lose their power: agent, neighbour and responder; the instant before.
     pub(super) async fn power_off(&self, zone: &'static str) -> Result<Time, Failure> {
         let at = wall_now();
-        for vantage in [zone, &neighbour(zone)] {
-            self.probe(vantage)?.lock().await.program.child.kill().await?;
-        }
-        for place in [Place::Web(zone), Place::Responder(zone)] {
-            self.kill(place).await?;
-        }
+        let neighbour = neighbour(zone);
+        tokio::try_join!(
+            self.kill_probe(zone),
+            self.kill_probe(&neighbour),
+            self.kill(Place::Web(zone)),
+            self.kill(Place::Responder(zone)),
+        )?;
         Ok(at)
+    }
+
+    async fn kill_probe(&self, vantage: &str) -> Result<(), Failure> {
+        Ok(self.probe(vantage)?.lock().await.program.child.kill().await?)
     }
 
     /// Undoes [`Region::power_off`]: the instant before the first machine starts, and one at which all have.
@@ -303,15 +336,18 @@ impl Region {
         Err(Failure::new(format!("vigie {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim())))
     }
 
-    /// A program that has ended although nobody asked it to.
-    pub(super) fn casualty(&mut self) -> Option<String> {
+    /// The programs that have ended although nobody asked them to.
+    pub(super) fn casualties(&mut self) -> Vec<String> {
         let probes = self.probes.iter_mut().map(|(vantage, probe)| (*vantage, &mut probe.get_mut().program));
-        for (name, program) in probes.chain([("aggregator", &mut self.aggregator)]) {
-            if let Ok(Some(status)) = program.child.try_wait() {
-                return Some(format!("{name} ended with {status}: {}", program.last_words()));
-            }
-        }
-        None
+        let programs = probes.chain([("the aggregator", &mut self.aggregator)]).filter_map(|(name, program)| {
+            let status = program.child.try_wait().ok()??;
+            Some(format!("{name} ended with {status}: {}", program.last_words()))
+        });
+        let servers = self.servers.values_mut().map(Mutex::get_mut).filter(|server| !server.is_dead).filter_map(|server| {
+            let status = server.child.try_wait().ok()??;
+            Some(format!("{:?} ended with {status}", server.place))
+        });
+        programs.chain(servers).collect()
     }
 
     /// Ends everything: probes first, so that their last samples still arrive.
@@ -354,10 +390,9 @@ fn lay_out(dir: &Path) -> Result<(), Failure> {
     Ok(fs::write(bucket.join(OBJECT), [b'o'; OBJECT_BYTES])?)
 }
 
-/// A disk for each zone, if this user may mount them.
-fn mount_disks(dir: &Path) -> BTreeMap<&'static str, Disk> {
-    let mounted = ZONES.map(|zone| Disk::try_mount(&dir.join(format!("{DISK}{zone}"))).map(|disk| (zone, disk)));
-    mounted.into_iter().collect::<io::Result<_>>().unwrap_or_default()
+/// A disk for each zone, if they can be mounted.
+fn mount_disks(dir: &Path) -> io::Result<BTreeMap<&'static str, Disk>> {
+    ZONES.into_iter().map(|zone| Disk::try_mount(&dir.join(format!("{DISK}{zone}"))).map(|disk| (zone, disk))).collect()
 }
 
 /// One server's process.
@@ -467,16 +502,6 @@ fn command(dir: &Path) -> Result<Command, Failure> {
 
 fn log(dir: &Path, name: &str) -> io::Result<File> {
     File::options().create(true).append(true).open(dir.join(format!("{name}.log")))
-}
-
-/// A port that nobody listens on now, for streams nor for datagrams.
-fn free_address(ip: Ipv4Addr) -> io::Result<SocketAddr> {
-    loop {
-        let address = TcpListener::bind((ip, 0))?.local_addr()?;
-        if UdpSocket::bind(address).is_ok() {
-            return Ok(address);
-        }
-    }
 }
 
 fn token() -> String {

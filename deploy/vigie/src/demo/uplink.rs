@@ -1,4 +1,4 @@
-//! The way from a zone's probe to the aggregator: a relay that can be cut, as a real uplink is.
+//! The way from a probe to the aggregator: a relay that can be cut, as a real uplink is.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -71,8 +71,9 @@ async fn relay(socket: Arc<UdpSocket>, to: SocketAddr, cut: Arc<Mutex<HashSet<Ip
         let way = match ways.get(&client) {
             Some(way) => Arc::clone(way),
             None => {
-                let way = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
-                way.connect(to).await?;
+                // Without a socket the datagram is lost, as on any way.
+                let Ok(way) = connected(to).await else { continue };
+                let way = Arc::new(way);
                 returns.spawn(bring_back(Arc::clone(&way), Arc::clone(&socket), client));
                 ways.insert(client, Arc::clone(&way));
                 way
@@ -84,11 +85,54 @@ async fn relay(socket: Arc<UdpSocket>, to: SocketAddr, cut: Arc<Mutex<HashSet<Ip
     }
 }
 
+async fn connected(to: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    socket.connect(to).await?;
+    Ok(socket)
+}
+
 async fn bring_back(way: Arc<UdpSocket>, socket: Arc<UdpSocket>, client: SocketAddr) {
     let mut room = [0; DATAGRAM_BYTES];
     loop {
         if let Ok(bytes) = way.recv(&mut room).await {
             let _ = socket.send_to(&room[..bytes], client).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(100);
+
+    async fn is_answered(client: &UdpSocket, patience: Duration) -> bool {
+        client.send(b"?").await.unwrap();
+        tokio::time::timeout(patience, client.recv(&mut [0; 8])).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn datagrams_pass_there_and_back_but_for_who_is_cut_off_and_to_the_dead_there_is_silence() {
+        let reflector = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let wire = Wire::to(reflector.local_addr().unwrap()).await.unwrap();
+        let reflecting = tokio::spawn(async move {
+            let mut room = [0; 8];
+            while let Ok((bytes, from)) = reflector.recv_from(&mut room).await {
+                reflector.send_to(&room[..bytes], from).await.unwrap();
+            }
+        });
+        let client = connected(wire.address()).await.unwrap();
+        assert!(is_answered(&client, LONG).await);
+        wire.cut(Ipv4Addr::LOCALHOST.into());
+        assert!(!is_answered(&client, SHORT).await);
+        wire.mend(Ipv4Addr::LOCALHOST.into());
+        assert!(is_answered(&client, LONG).await);
+        reflecting.abort();
+        let _ = reflecting.await;
+        assert!(!is_answered(&client, SHORT).await);
+        assert!(!is_answered(&client, SHORT).await);
     }
 }

@@ -18,10 +18,12 @@ const SERVICES: [&str; 6] = ["web/one", "web/two", "web/three", "web/four", "web
 /// Two periods, and as much more at most.
 const SHORTEST_MS: u64 = 10_000;
 const LONGEST_MS: u64 = 30_000;
+/// As in the shipped catalogue.
+const STABLE_UP: &str = "30s";
 
 fn main() {
     let incidents: usize = std::env::var("VIGIE_BENCH_INCIDENTS").ok().and_then(|count| count.parse().ok()).unwrap_or(30);
-    let zones = Zones::start(&SERVICES);
+    let zones = Zones::start(&SERVICES, STABLE_UP);
     let probes: Vec<_> = zones.probes.iter().flatten().zip(VANTAGES).map(|(probe, (vantage, _))| (vantage, probe.address)).collect();
     let paging = Paging::start(&[zones.aggregator.address], &probes);
     let mut random = TestRunner::new(Config::default());
@@ -41,7 +43,7 @@ fn main() {
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
             zones.webs[*service].set_up(*is_up);
         }
-        // Every end that is told is told within this: stable_up, settle, scrape, evaluation, and a minute of group_interval.
+        // Every end that is told is told within this: stable_up, settle, scrape, evaluation, and group_interval.
         let is_told = |service: &str| {
             let told = &paging.told("soc")[known..];
             told.iter().flat_map(Told::alerts).any(|alert| alert.about == service && alert.is_over)
@@ -58,7 +60,10 @@ fn main() {
         }
         for (dies, service, _) in changes.iter().filter(|(_, _, is_up)| !is_up) {
             let came = pages.remove(&format!("OutageOpen {}", SERVICES[*service])).unwrap_or_default();
-            missed += usize::from(came.is_empty());
+            if came.is_empty() {
+                println!("missed: {} that died {:.1?} after the last round's end", SERVICES[*service], dies.duration_since(begun));
+                missed += 1;
+            }
             repeated += came.len().saturating_sub(1);
             delays.extend(came.first().map(|at| at.saturating_duration_since(*dies)));
         }

@@ -26,7 +26,7 @@ fn only(paging: &Paging, ticket: &Alert) {
 
 #[test]
 fn a_service_that_dies_is_paged_once_with_its_words_and_so_is_its_end() {
-    let zones = Zones::start(&["web/fr1", "shop/fr1", "mail/fr1"]);
+    let zones = Zones::start(&["web/fr1", "shop/fr1", "mail/fr1"], "5s");
     let paging = paging(&zones);
     let [web, shop] = ["web/fr1", "shop/fr1"].map(|service| alert("OutageOpen", service, "P1", false));
     zones.webs[0].set_up(false);
@@ -68,7 +68,7 @@ fn a_service_that_dies_is_paged_once_with_its_words_and_so_is_its_end() {
 
 #[test]
 fn a_probes_death_is_a_ticket_and_no_page() {
-    let mut zones = Zones::start(&["web/fr1", "disk/az05"]);
+    let mut zones = Zones::start(&["web/fr1", "disk/az05"], "5s");
     let paging = paging(&zones);
     let probe = zones.probes[2].take().unwrap();
     let listen = probe.address.to_string();
@@ -83,7 +83,7 @@ fn a_probes_death_is_a_ticket_and_no_page() {
 
 #[test]
 fn a_zones_cut_is_a_ticket_and_no_page() {
-    let zones = Zones::start(&["web/fr1", "disk/az05"]);
+    let zones = Zones::start(&["web/fr1", "disk/az05"], "5s");
     let paging = paging(&zones);
     let gated = alert("VantageGated", "az06", "P3", false);
     zones.cut(1, true);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use vigie_contract::Span;
 use vigie_tests::program::{TOKEN, request, sum_of, vigie, wait_for};
 use vigie_tests::region::Region;
 use vigie_tests::watcher::Watcher;
@@ -248,6 +249,20 @@ fn alertmanager_tells_whom_the_table_says() {
     let woken = lines.iter().filter(|line| line[0].contains("on-call") && !line.contains(&"alertname=TestPage"));
     let woken: BTreeSet<_> = woken.flat_map(|line| line.iter().filter_map(|label| label.strip_prefix("priority="))).collect();
     assert_eq!(woken.into_iter().collect::<Vec<_>>(), on_call);
+}
+
+/// Of what comes again while its incident's group still stands, whoever is paged is told at the next flush: the window must be open until then.
+#[test]
+fn no_page_waits_for_its_group_until_the_outage_is_over() {
+    let config = read("alertmanager/alertmanager.yml");
+    let (_, pages) = config.split_once("matchers: [severity=\"page\"]").unwrap();
+    let (pages, _) = pages.split_once("matchers: [severity=\"ticket\"]").unwrap();
+    let intervals: Vec<&str> = pages.lines().filter_map(|line| line.trim().strip_prefix("group_interval: ")).collect();
+    let [interval] = intervals[..] else { panic!("one for all pages: {intervals:?}") };
+    let catalogue = vigie_tests::fold::catalogue(&read("catalogues/openiaas-fr1.toml"));
+    let shortest = catalogue.services.iter().map(|service| service.stable_up).min().unwrap();
+    let interval = Span::parse(interval).unwrap();
+    assert!(interval + interval <= shortest, "a group is flushed every {interval}, and a window is open for {shortest} at least");
 }
 
 #[test]

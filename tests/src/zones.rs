@@ -22,16 +22,17 @@ pub struct Zones {
 }
 
 impl Zones {
-    /// Starts it, with these services, and waits until all are up.
+    /// Starts it, with these services, and waits until all are up. An outage is over when one has been up so long: `stable_up`, "5s".
     ///
     /// # Panics
     /// If they do not come up.
     #[must_use]
-    pub fn start(services: &[&str]) -> Self {
+    pub fn start(services: &[&str], stable_up: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let names: Vec<&str> = services.iter().copied().chain(["a/outside", "b/outside"]).collect();
         let webs: Vec<Web> = names.iter().map(|_| Web::start()).collect();
-        let mut text = "stable_up = \"5s\"\n[[indicator]]\nid = \"I\"\nobjective = \"99.99\"\nexclusions = [\"maintenance\"]\n".to_owned();
+        let mut text = format!("stable_up = \"{stable_up}\"\n");
+        text += "[[indicator]]\nid = \"I\"\nobjective = \"99.99\"\nexclusions = [\"maintenance\"]\n";
         for (vantage, _) in VANTAGES {
             writeln!(text, "[[vantage]]\nid = \"{vantage}\"\nanchors = [\"a-outside\", \"b-outside\"]").unwrap();
         }

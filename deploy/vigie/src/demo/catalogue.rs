@@ -109,7 +109,7 @@ pub(super) fn text(filling: &Filling, machine: &Machine) -> Result<String, Failu
     if filling.disks.is_empty() {
         targets.retain(|target| kind(target) != "storage");
     }
-    for target in targets.iter_mut().filter_map(Value::as_table_mut) {
+    for target in targets {
         shorten(target);
         fill(target, filling);
     }
@@ -117,10 +117,10 @@ pub(super) fn text(filling: &Filling, machine: &Machine) -> Result<String, Failu
     if filling.disks.is_empty() {
         services.retain(|service| !id(service).starts_with("storage/"));
     }
-    for service in services.iter_mut().filter_map(Value::as_table_mut) {
-        let pace = pace_of(service.get("id").and_then(Value::as_str).unwrap_or_default());
-        service.insert("stable_up".to_owned(), pace.stable_up.to_string().into());
-        service.insert("since".to_owned(), since.clone());
+    for service in services {
+        let Pace { stable_up, .. } = pace_of(id(service));
+        set(service, "stable_up", stable_up.to_string());
+        set(service, "since", since.clone());
     }
     Ok(format!("{}\n{}", toml::to_string(&catalogue)?, machine.text(filling.since)))
 }
@@ -138,43 +138,43 @@ fn kind(target: &Value) -> &str {
     target.get("check").and_then(|check| check.get("kind")).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn shorten(target: &mut Table) {
-    let Pace { period, timeout, .. } = target.get("check").and_then(|check| check.get("kind")?.as_str()).map_or(USUAL, pace);
-    target.insert("period".to_owned(), period.to_string().into());
-    target.insert("timeout".to_owned(), timeout.to_string().into());
+fn set(table: &mut Value, key: &str, value: impl Into<Value>) {
+    if let Value::Table(table) = table {
+        table.insert(key.to_owned(), value.into());
+    }
 }
 
-fn fill(target: &mut Table, filling: &Filling) {
+fn shorten(target: &mut Value) {
+    let Pace { period, timeout, .. } = pace(kind(target));
+    set(target, "period", period.to_string());
+    set(target, "timeout", timeout.to_string());
+}
+
+fn fill(target: &mut Value, filling: &Filling) {
     let vantage = target.get("vantages").and_then(|all| all.get(0)?.as_str()).unwrap_or_default();
     let disk = filling.disks.get(vantage).map(|disk| disk.display().to_string());
-    let Some(check) = target.get_mut("check").and_then(Value::as_table_mut) else { return };
-    let authority = || Value::from(filling.authority.display().to_string());
-    let kind = check.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let authority = filling.authority.display().to_string();
+    let kind = kind(target).to_owned();
+    let Some(check) = target.get_mut("check") else { return };
     match kind.as_str() {
         "console" => {
-            check.insert("endpoint".to_owned(), format!("https://{CONSOLE_NAME}").into());
-            check.insert("connect".to_owned(), filling.console.to_string().into());
-            check.insert("ca".to_owned(), authority());
+            set(check, "endpoint", format!("https://{CONSOLE_NAME}"));
+            set(check, "connect", filling.console.to_string());
+            set(check, "ca", authority);
         }
         "internet" => {
-            check.insert("ca".to_owned(), authority());
+            set(check, "ca", authority);
             let anchors = check.get_mut("anchors").and_then(Value::as_array_mut);
             // A connection is accepted by the system of an anchor, whatever its server does.
-            for anchor in anchors.into_iter().flatten().filter_map(Value::as_table_mut) {
-                anchor.insert("https".to_owned(), ANCHOR_NAME.into());
-            }
+            anchors.into_iter().flatten().for_each(|anchor| set(anchor, "https", ANCHOR_NAME));
         }
         "api" | "backup" => {
-            if let Some(api) = check.get_mut("api").and_then(Value::as_table_mut) {
-                api.insert("endpoint".to_owned(), format!("http://{}", filling.api).into());
-            }
+            check.get_mut("api").into_iter().for_each(|api| set(api, "endpoint", format!("http://{}", filling.api)));
         }
-        "storage" => {
-            check.insert("mount".to_owned(), disk.unwrap_or_default().into());
-        }
+        "storage" => set(check, "mount", disk.unwrap_or_default()),
         _ => {}
     }
-    check.iter_mut().for_each(|(_, value)| replace(value, &filling.places));
+    replace(check, &filling.places);
 }
 
 fn replace(value: &mut Value, places: &BTreeMap<String, String>) {
